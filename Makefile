@@ -1,0 +1,50 @@
+# `make` alone lists the targets. Every target sets up its own environment in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format types check build clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+setup: $(STAMP) ## install everything, pinned, into .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "PocketGPT needs Python 3.11 or newer, and '$(PYTHON)' is not: try 'make setup PYTHON=python3.11'" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## export, quantize and run the bundled checkpoint
+	$(BIN)/python examples/demo.py
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest
+
+test-slow: setup ## run the slow tests only
+	$(BIN)/python -m pytest -m slow
+
+lint: setup ## check style and formatting with ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## sort imports, fix what ruff can fix, format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## check types with mypy, strictly
+	$(BIN)/mypy
+
+check: lint types test ## lint, types and test: what a change must pass
+
+build: setup ## build the sdist and the wheel into dist/
+	$(BIN)/python -m build --no-isolation
+
+clean: ## remove build outputs and caches; .venv stays
+	rm -rf dist build .mypy_cache .pytest_cache .ruff_cache
+	find runtime exporter quantize tests models/recipe -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+"""PocketGPT's exporter: a GPT-2 checkpoint to a model folder, proven equal to PyTorch."""
+
+from .export import export
+
+__all__ = ["export"]

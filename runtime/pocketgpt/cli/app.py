@@ -1,0 +1,44 @@
+"""The verbs, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .export import export
+from .generate import generate
+from .inspect import inspect
+from .quantize import quantize
+
+app = typer.Typer(
+    name="pocketgpt",
+    help="Export GPT-2 models to ONNX once, quantize them, loss measured, and run them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pocketgpt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+for verb in (export, quantize, generate, inspect):
+    app.command()(verb)

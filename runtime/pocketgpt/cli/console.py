@@ -1,0 +1,63 @@
+"""What the verbs share on the screen: progress, tables, JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ..manifest import Manifest
+
+progress_console = Console(stderr=True)
+result_console = Console()
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function to call with (what is done now, units done, units in all).
+
+    Every new description gets a bar of its own on standard error.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=progress_console) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def report(description: str, done: int, total: int) -> None:
+            if description not in bars:
+                bars[description] = progress.add_task(description, total=total)
+            progress.update(bars[description], completed=done)
+
+        yield report
+
+
+def print_json(result: Any) -> None:
+    """Print a result dataclass; its field names are the keys."""
+    print(json.dumps(dataclasses.asdict(result), ensure_ascii=False, indent=2))
+
+
+def variants_table(manifest: Manifest) -> Table:
+    """Return a table of a folder's variants: size and, where measured, quality."""
+    table = Table("variant")
+    for heading in ("MB", "of fp32", "perplexity", "change", "KL mean", "same top token"):
+        table.add_column(heading, justify="right")
+    whole = manifest.variants["fp32"].bytes
+    for name, variant in manifest.variants.items():
+        quality = variant.quality
+        measured = (
+            (
+                f"{quality['perplexity']:.3f}",
+                f"{quality['loss']:+.2%}",
+                f"{quality['kl_mean']:.5f}",
+                f"{quality['top1_agreement']:.1%}",
+            )
+            if quality
+            else ("not measured",)
+        )
+        table.add_row(name, f"{variant.bytes / 1e6:.1f}", f"{variant.bytes / whole:.0%}", *measured)
+    return table

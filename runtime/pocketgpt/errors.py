@@ -1,0 +1,53 @@
+"""Every error PocketGPT raises on purpose; a message is one line: what is wrong, what to do.
+
+    PocketGPTError
+    ├── OptionError (and ValueError)  the call was wrong: an unknown option, a bad value, a prompt
+    │                                 longer than the context
+    ├── ModelFolderError              a model folder is missing, damaged or from another version
+    │   └── VariantNotFoundError      the folder has no such variant
+    ├── ProviderError                 an execution provider is unavailable or not active
+    ├── CheckpointError               a checkpoint cannot be exported (pocketgpt_export)
+    ├── ProofError                    a graph differs from its checkpoint (pocketgpt_export)
+    ├── QuantizationError             a variant cannot be made (pocketgpt_quantize)
+    └── MissingExtraError             an optional dependency is not installed
+
+The command line exits with 2 for an OptionError and with 1 for every other one.
+"""
+
+from __future__ import annotations
+
+
+class PocketGPTError(Exception):
+    """Root of the tree: catch it to catch everything that PocketGPT raises on purpose."""
+
+
+class OptionError(PocketGPTError, ValueError):
+    """The call was wrong: an unknown option, a bad value, a prompt that cannot fit."""
+
+
+class ModelFolderError(PocketGPTError):
+    """A model folder is missing, damaged, or written by a version this one cannot read."""
+
+
+class VariantNotFoundError(ModelFolderError):
+    """The model folder has no such variant."""
+
+
+class ProviderError(PocketGPTError):
+    """An execution provider is unavailable, or was asked for and did not become active."""
+
+
+class CheckpointError(PocketGPTError):
+    """A checkpoint cannot be exported."""
+
+
+class ProofError(PocketGPTError):
+    """An exported graph differs from its checkpoint by more than the tolerance."""
+
+
+class QuantizationError(PocketGPTError):
+    """A variant cannot be made from this folder."""
+
+
+class MissingExtraError(PocketGPTError):
+    """An optional dependency is not installed; the message has the pip command."""

@@ -1,0 +1,56 @@
+"""Opening an ONNX Runtime session: the one place where its options and errors are dealt with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime as ort
+
+from .errors import ModelFolderError, OptionError, ProviderError
+from .threads import physical_cores
+
+PROVIDERS = {"auto": "CPUExecutionProvider", "cpu": "CPUExecutionProvider"}
+_ERRORS_ONLY = 3
+
+
+def open_session(
+    path: Path, *, provider: str = "auto", threads: int | None = None
+) -> ort.InferenceSession:
+    """Open a graph.
+
+    Args:
+        path: the .onnx file.
+        provider: `auto`, `cpu`, or one of ONNX Runtime's own provider names.
+        threads: threads within an operator; None for this process's physical cores.
+
+    Raises:
+        OptionError: `threads` is no whole number above 0.
+        ProviderError: the provider is not in this ONNX Runtime, or did not become active.
+        ModelFolderError: ONNX Runtime cannot load the graph.
+    """
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise OptionError(f"threads should be a whole number of at least 1, not {threads!r}")
+    name = PROVIDERS.get(provider, provider)
+    available = ort.get_available_providers()
+    if name not in available:
+        raise ProviderError(
+            f"provider {provider!r} is not in this ONNX Runtime, which has "
+            f"{', '.join(available)}; choose one of them or install the build that has it"
+        )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or physical_cores()
+    # Asking for more than one row of logits overrides their declared shape: that is no warning.
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        session = ort.InferenceSession(
+            path, options, providers=[name], disabled_optimizers=["SkipLayerNormFusion"]
+        )
+    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        reason = str(error).splitlines()[0]
+        raise ModelFolderError(f"ONNX Runtime cannot load {path}: {reason}") from error
+    if name not in session.get_providers():
+        raise ProviderError(
+            f"provider {provider!r} was asked for and did not become active; "
+            f"active are {', '.join(session.get_providers())}"
+        )
+    return session
