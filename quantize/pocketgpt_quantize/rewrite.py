@@ -15,6 +15,7 @@ from .blockwise import BlockwiseWeight, quantize_weight
 from .schemes import Scheme
 
 DOMAIN = "com.microsoft"
+INLINE_BYTES = 256  # shape inference reads small constants from the graph itself
 INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: quantize activations per row and block
 
 
@@ -184,7 +185,9 @@ def _save(model: ir.Model, target: Path) -> None:
     """Save with the weights beside, each run of bytes once: `.rows` take the place of `.packed`."""
     initializers = model.graph.initializers
     aliases = {name: initializers.pop(name) for name in [*initializers] if name.endswith(".rows")}
-    ir.external_data.unload_from_model(model, target.parent, f"{target.name}_data")
+    ir.external_data.unload_from_model(
+        model, target.parent, f"{target.name}_data", size_threshold_bytes=INLINE_BYTES
+    )
     for name, value in aliases.items():
         stored = initializers[name.removesuffix(".rows") + ".packed"].const_value
         assert isinstance(stored, ir.ExternalTensor)
