@@ -58,7 +58,8 @@ def ship_model(work: Path, out: Path) -> GPT2LMHeadModel:
         pad_token_id=model.config.pad_token_id,
     )
     model.save_pretrained(out)
-    return GPT2LMHeadModel.from_pretrained(out, dtype=torch.float32).eval()
+    shipped: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(out, dtype=torch.float32).eval()
+    return shipped
 
 
 def main() -> None:

@@ -37,9 +37,9 @@ def bits_per_byte(model: GPT2LMHeadModel, tokenizer: GPT2TokenizerFast, path: Pa
     groups = [full[start : start + BATCH] for start in range(0, len(full), BATCH)]
     groups += [[window] for window in windows if len(window[0]) < context]
     for group in groups:
-        ids = torch.tensor([window[0] for window in group])
-        logits = model(input_ids=ids).logits[:, :-1]
-        losses = cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        batch = torch.tensor([window[0] for window in group])
+        logits = model(input_ids=batch).logits[:, :-1]
+        losses = cross_entropy(logits.transpose(1, 2), batch[:, 1:], reduction="none")
         for row, (_, first) in zip(losses, group, strict=True):
             nats += float(row[first - 1 :].double().sum())
     return nats / math.log(2) / len(text.encode("utf-8"))
