@@ -23,7 +23,6 @@ from .proof import prove
 from .trace import MIN_ONNXRUNTIME, OPSET, trace
 
 
-
 def export(
     checkpoint: str | os.PathLike[str],
     folder: str | os.PathLike[str],
@@ -63,11 +62,12 @@ def export(
         if progress:
             progress(description, 1, 1)
 
-    with staging_folder(folder) as staging:
+    with staging_folder(folder) as beside:
+        staging = beside / "finished"
         with step("reading the checkpoint"):
             loaded = load_checkpoint(checkpoint, revision)
         with step("tracing the graph"):
-            (staging / "onnx").mkdir()
+            (staging / "onnx").mkdir(parents=True)
             trace(loaded.model, staging / variant_path("fp32"))
             _write_companions(loaded, staging)
             manifest = _manifest(loaded, staging)
@@ -133,17 +133,17 @@ def _manifest(checkpoint: Checkpoint, staging: Path) -> Manifest:
     )
 
 
-def _install(staging: Path, folder: Path) -> None:
-    """Put the finished folder in place; an old one is moved aside first and then removed."""
+def _install(finished: Path, folder: Path) -> None:
+    """Put the finished folder in place; an old one is moved aside, and back if that fails."""
+    aside = finished.with_name("replaced")
     try:
         if folder.exists():
-            old = staging / "replaced"
-            finished = staging.with_name(f"{staging.name}-finished")
-            staging.rename(finished)
-            staging.mkdir()
-            folder.rename(old)
+            folder.rename(aside)
+        try:
             finished.rename(folder)
-        else:
-            staging.rename(folder)
+        except BaseException:
+            if aside.exists():
+                aside.rename(folder)
+            raise
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written: {error}") from error

@@ -67,11 +67,16 @@ def quantize(
     with staging_folder(folder / "variants") as staging:
         shutil.copytree(folder, staging, ignore=_no_weights, dirs_exist_ok=True)
         for name in variants:
-            manifest = manifest.with_variant(name, _make(folder, staging, name, progress))
+            variant = _make(folder, staging, name, progress)
+            bits = {**manifest.variant(REFERENCE).bits, **variant.bits}
+            manifest = manifest.with_variant(name, replace(variant, bits=bits))
         write_manifest(staging, manifest)
         models = {REFERENCE: pocketgpt.load(folder, REFERENCE)}
         models |= {name: pocketgpt.load(staging, name) for name in variants}
         manifest = _with_quality(manifest, models, text, progress)
+        if sha256(text_path) != manifest.evaluation_sha256:  # older figures are of another text
+            for name in manifest.variants.keys() - models.keys():
+                manifest = manifest.with_variant(name, replace(manifest.variant(name), quality={}))
         manifest = replace(manifest, evaluation_sha256=sha256(text_path))
         _install(staging, folder, variants, manifest)
     return manifest

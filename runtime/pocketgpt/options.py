@@ -65,9 +65,9 @@ class GenerationOptions:
         """The ids that end a text."""
         if self.eos_token_id is None:
             return ()
-        if isinstance(self.eos_token_id, int):
-            return (self.eos_token_id,)
-        return tuple(self.eos_token_id)
+        if isinstance(self.eos_token_id, Sequence):
+            return tuple(self.eos_token_id)
+        return (self.eos_token_id,)
 
     @classmethod
     def resolve(cls, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> GenerationOptions:

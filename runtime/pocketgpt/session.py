@@ -28,7 +28,7 @@ def open_session(
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
         ModelFolderError: ONNX Runtime cannot load the graph.
     """
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
+    if threads is not None and (type(threads) is not int or threads < 1):
         raise OptionError(f"threads should be a whole number of at least 1, not {threads!r}")
     name = PROVIDERS.get(provider, provider)
     available = ort.get_available_providers()

@@ -61,11 +61,12 @@ def generate(
     if json:
         print_json(model.generate(text, **options))
         return
+    stream = model.stream(text, **options)
     ignored = sorted({"temperature", "top_k", "top_p", "seed"} & set(options))
     if ignored and not do_sample:
         progress_console.print(f"note: without --do-sample, {', '.join(ignored)} change nothing")
     try:
-        for piece in model.stream(text, **options):
+        for piece in stream:
             print(piece, end="", flush=True)
     finally:  # also after Ctrl-C: what was made stays, on a line of its own
         print()
