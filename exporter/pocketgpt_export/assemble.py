@@ -21,7 +21,6 @@ _SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Causal masks that older transformers and nanoGPT saved along with the weights.
 _MASK_BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
-_LAYER = re.compile(r"h\.(\d+)\.")
 _HEAD = "lm_head.weight"
 
 
@@ -90,14 +89,15 @@ def assemble(config: GPT2Config, tensors: Mapping[str, Tensor], where: str) -> G
     state = _plain_names(tensors)
     if config.tie_word_embeddings and "wte.weight" in state:
         state.setdefault(_HEAD, state["wte.weight"])
-    layers = {int(match[1]) for match in map(_LAYER.match, state) if match}
-    if layers != set(range(config.n_layer)):  # before that many layers are built to compare
+    if config.n_layer > len(state):  # before that many layers are built to compare
         raise CheckpointError(
-            f"{where}'s weights do not fit its config.json: {len(layers)} layers, not "
-            f"{config.n_layer}"
+            f"{where}'s weights do not fit its config.json: {len(state)} tensors are too few for "
+            f"{config.n_layer} layers"
         )
     _check_fit(state, _expected_shapes(config, where), where)
-    if config.tie_word_embeddings and not torch.equal(state.pop(_HEAD), state["wte.weight"]):
+    table = state["wte.weight"]
+    head = state.pop(_HEAD) if config.tie_word_embeddings else table
+    if head is not table and not torch.equal(head, table):
         raise CheckpointError(
             f"{where}'s config.json ties {_HEAD} to the embedding, and the weights hold another; "
             "set tie_word_embeddings to false there if the head is its own"
@@ -108,7 +108,7 @@ def assemble(config: GPT2Config, tensors: Mapping[str, Tensor], where: str) -> G
                 f"{where}'s weights hold {tensor.dtype} in {name}; PocketGPT exports floating "
                 "point checkpoints"
             )
-    named = {name if name == _HEAD else f"transformer.{name}": t for name, t in state.items()}
+    named = {_full_name(name): tensor for name, tensor in state.items()}
     try:
         with quiet_transformers():
             model: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(
@@ -132,6 +132,10 @@ def _plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in plain.items() if not _MASK_BUFFER.fullmatch(name)}
 
 
+def _full_name(name: str) -> str:
+    return name if name == _HEAD else f"transformer.{name}"
+
+
 def _expected_shapes(config: GPT2Config, where: str) -> dict[str, torch.Size]:
     try:
         with torch.device("meta"), quiet_transformers():
@@ -143,11 +147,14 @@ def _expected_shapes(config: GPT2Config, where: str) -> dict[str, torch.Size]:
 
 def _check_fit(state: dict[str, Tensor], shapes: dict[str, torch.Size], where: str) -> None:
     config_says = f"{where}'s weights do not fit its config.json:"
-    for kind, names in (("missing", shapes.keys() - state), ("unknown", state.keys() - shapes)):
-        if names:
-            raise CheckpointError(
-                f"{config_says} {len(names)} {kind} names, the first {min(names)}"
-            )
+    missing = sorted(map(_full_name, shapes.keys() - state))
+    if missing:
+        raise CheckpointError(f"{config_says} {len(missing)} missing keys, the first {missing[0]}")
+    unexpected = sorted(state.keys() - shapes)
+    if unexpected:
+        raise CheckpointError(
+            f"{config_says} {len(unexpected)} unexpected keys, the first {unexpected[0]}"
+        )
     for name, shape in shapes.items():
         if state[name].shape != shape:
             raise CheckpointError(

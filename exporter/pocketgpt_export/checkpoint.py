@@ -18,6 +18,7 @@ from .nanogpt import FILE_NAME, read_nanogpt
 from .sources import Source, locate, locate_tokenizer, one_line
 from .weights import read_weights
 
+NANOGPT_SUFFIXES = (".pt", ".pth", ".ckpt")
 GPT2_TOKENIZER = "openai-community/gpt2"
 
 
@@ -67,6 +68,10 @@ def load_checkpoint(
         return Checkpoint(source, whole.source, whole.companions, model, whole.tokenizer)
     if base is not None:
         raise CheckpointError(f"{checkpoint} is no adapter, so it takes no base; leave out --base")
+    if source.path.is_file() and source.path.suffix not in NANOGPT_SUFFIXES:
+        raise CheckpointError(
+            f"{checkpoint} is not a checkpoint folder, nor a {FILE_NAME} of nanoGPT"
+        )
     nanogpt = source.path / FILE_NAME if source.path.is_dir() else source.path
     if nanogpt.is_file() and not (source.path / "config.json").is_file():
         return _load_nanogpt(source, nanogpt, tokenizer or GPT2_TOKENIZER, local_only)
@@ -109,7 +114,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from None
     if not isinstance(fields, dict):
-        raise CheckpointError(f"{path} should hold a JSON object")
+        raise CheckpointError(f"{path} cannot be read: it holds no JSON object")
     return fields
 
 
@@ -118,7 +123,8 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not (folder / "tokenizer.json").is_file() and not has_legacy:
         raise CheckpointError(
             f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt; "
-            "give the one it was trained with by --tokenizer FOLDER (tokenizer=...)"
+            "copy them from the model it was trained from, or give that by --tokenizer FOLDER "
+            "(tokenizer=...)"
         )
     try:
         with quiet_transformers():

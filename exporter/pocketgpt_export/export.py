@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from .reference import Reference, ask_reference, real_ids
 from .sources import TEXTS, one_line
 from .trace import MIN_ONNXRUNTIME, OPSET, trace
 
-STEPS = ("reading the checkpoint", "tracing the graph", "proving it equals PyTorch", "finishing")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 HEAD_MULTIPLE = 8  # GroupQueryAttention takes no other head sizes
 
@@ -53,7 +53,7 @@ def export(
             GPT-2's for a nanoGPT checkpoint.
         base: the checkpoint that an adapter is merged into.
         overwrite: replace a model folder that is there, its variants included.
-        progress: called with (what is done now, steps done, steps in all).
+        progress: called with (what is done now, units done, units in all).
 
     Raises:
         OptionError: `folder` exists and `overwrite` is not given, or it is no model folder.
@@ -68,42 +68,47 @@ def export(
     folder = Path(folder)
     _check_target(folder, overwrite)
 
-    def report(step: int) -> None:
+    @contextmanager
+    def step(description: str) -> Iterator[None]:
         if progress:
-            progress(STEPS[min(step, len(STEPS) - 1)], step, len(STEPS))
+            progress(description, 0, 1)
+        yield
+        if progress:
+            progress(description, 1, 1)
 
     def load() -> Checkpoint:
         return load_checkpoint(checkpoint, revision, tokenizer=tokenizer, base=base)
 
     try:
         with staging_folder(folder) as staging:
-            manifest, reference, own_tokenizer = _write(load, staging, report)
+            manifest, reference, own_tokenizer = _write(load, staging, step)
             manifest = replace(manifest, tokenizer=None if tokenizer is None else str(tokenizer))
-            report(2)
-            manifest = replace(manifest, proof=_prove(staging, reference, own_tokenizer))
-            report(3)
+            with step("proving it equals PyTorch"):
+                manifest = replace(manifest, proof=_prove(staging, reference, own_tokenizer))
             write_manifest(staging, manifest)
             install(staging, folder)
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written: {one_line(error)}") from error
-    report(4)
     return manifest
 
 
 def _write(
-    load: Callable[[], Checkpoint], staging: Path, report: Callable[[int], None]
+    load: Callable[[], Checkpoint],
+    staging: Path,
+    step: Callable[[str], AbstractContextManager[None]],
 ) -> tuple[Manifest, Reference, PreTrainedTokenizerFast]:
     """Write all of the folder but the proof; the checkpoint's weights are let go at the end."""
-    report(0)
-    loaded = load()
-    _check_heads(loaded)
-    report(1)
-    (staging / "onnx").mkdir()
-    trace(loaded.model, staging / variant_path("fp32"))
-    _write_companions(loaded, staging)
-    manifest = _manifest(loaded, staging)
-    write_manifest(staging, manifest)
-    reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
+    with step("reading the checkpoint"):
+        loaded = load()
+        _check_heads(loaded)
+    with step("tracing the graph"):
+        (staging / "onnx").mkdir()
+        trace(loaded.model, staging / variant_path("fp32"))
+        _write_companions(loaded, staging)
+        manifest = _manifest(loaded, staging)
+        write_manifest(staging, manifest)
+    with step("asking PyTorch"):
+        reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
     return manifest, reference, loaded.tokenizer
 
 
@@ -178,6 +183,7 @@ def _manifest(checkpoint: Checkpoint, staging: Path) -> Manifest:
     return Manifest(
         producer=f"pocketgpt {__version__}",
         source=checkpoint.source.name,
+        parameters=sum(parameter.numel() for parameter in checkpoint.model.parameters()),
         revision=checkpoint.source.revision,
         base=checkpoint.base.name if checkpoint.base else None,
         graph="fused",

@@ -53,7 +53,7 @@ def locate(
             raise CheckpointError(f"{source} is on this disk, where it has no revision {revision}")
         return Source(name, path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise CheckpointError(f"{source} is neither a checkpoint folder nor a file")
+        raise CheckpointError(f"{source} is not a checkpoint folder, nor a file")
     folder = _snapshot(name, revision, _SAFE_PATTERNS, local_only)
     if not any(folder.glob("*.safetensors")):  # only then the older, larger files
         folder = _snapshot(name, revision, _ALL_PATTERNS, local_only)
