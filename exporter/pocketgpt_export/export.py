@@ -20,12 +20,14 @@ from pocketgpt.manifest import FileRecord, Manifest, Variant, variant_path, writ
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .install import install
+from .portable import PORTABLE_OPSET, trace_portable
 from .proof import prove
 from .reference import Reference, ask_reference, real_ids
 from .sources import TEXTS, one_line
 from .trace import MIN_ONNXRUNTIME, OPSET, trace
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+GRAPHS = ("fused", "portable")
 HEAD_MULTIPLE = 8  # GroupQueryAttention takes no other head sizes
 
 
@@ -36,6 +38,7 @@ def export(
     revision: str | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
     base: str | os.PathLike[str] | None = None,
+    graph: str | None = None,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Manifest:
@@ -52,21 +55,26 @@ def export(
         tokenizer: a folder or hub id to take the tokenizer from; None for the checkpoint's own, and
             GPT-2's for a nanoGPT checkpoint.
         base: the checkpoint that an adapter is merged into.
+        graph: `fused`, ONNX Runtime's fast operators, for heads of a multiple of 8; or `portable`,
+            standard operators alone. None for the first that takes the checkpoint.
         overwrite: replace a model folder that is there, its variants included.
         progress: called with (what is done now, units done, units in all).
 
     Raises:
-        OptionError: `folder` exists and `overwrite` is not given, or it is no model folder.
+        OptionError: there is no such graph; `folder` exists and `overwrite` is not given, or it is
+            no model folder.
         CheckpointError: the checkpoint is not GPT-2, incomplete or damaged, or `folder` cannot be
             written.
         ProofError: the graph or the tokenizer differs from the checkpoint.
-        MissingExtraError: merging an adapter needs peft.
+        MissingExtraError: merging an adapter needs peft, the portable graph optimum-onnx.
 
     Example:
         >>> export("openai-community/gpt2", "models/gpt2")
     """
     folder = Path(folder)
     _check_target(folder, overwrite)
+    if graph not in (None, *GRAPHS):
+        raise OptionError(f"there is no graph {graph!r}; choose one of {', '.join(GRAPHS)}")
 
     @contextmanager
     def step(description: str) -> Iterator[None]:
@@ -81,7 +89,7 @@ def export(
 
     try:
         with staging_folder(folder) as staging:
-            manifest, reference, own_tokenizer = _write(load, staging, step)
+            manifest, reference, own_tokenizer = _write(load, graph, staging, step)
             manifest = replace(manifest, tokenizer=None if tokenizer is None else str(tokenizer))
             with step("proving it equals PyTorch"):
                 manifest = replace(manifest, proof=_prove(staging, reference, own_tokenizer))
@@ -94,18 +102,20 @@ def export(
 
 def _write(
     load: Callable[[], Checkpoint],
+    graph: str | None,
     staging: Path,
     step: Callable[[str], AbstractContextManager[None]],
 ) -> tuple[Manifest, Reference, PreTrainedTokenizerFast]:
     """Write all of the folder but the proof; the checkpoint's weights are let go at the end."""
     with step("reading the checkpoint"):
         loaded = load()
-        _check_heads(loaded)
+        graph = _choose_graph(graph, loaded)
     with step("tracing the graph"):
         (staging / "onnx").mkdir()
-        trace(loaded.model, staging / variant_path("fp32"))
+        tracer = trace if graph == "fused" else trace_portable
+        tracer(loaded.model, staging / variant_path("fp32"))
         _write_companions(loaded, staging)
-        manifest = _manifest(loaded, staging)
+        manifest = _manifest(loaded, graph, staging)
         write_manifest(staging, manifest)
     with step("asking PyTorch"):
         reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
@@ -122,14 +132,16 @@ def _prove(
     return found
 
 
-def _check_heads(loaded: Checkpoint) -> None:
+def _choose_graph(graph: str | None, loaded: Checkpoint) -> str:
     config = loaded.model.config
     width = config.n_embd // config.n_head
-    if width % HEAD_MULTIPLE:
+    fits = width % HEAD_MULTIPLE == 0
+    if graph == "fused" and not fits:
         raise CheckpointError(
             f"{loaded.source.name} has heads of {width}, and the fused graph takes multiples of "
-            f"{HEAD_MULTIPLE}; they need the portable graph"
+            f"{HEAD_MULTIPLE}: use the portable one, --graph portable (graph='portable')"
         )
+    return graph or ("fused" if fits else "portable")
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:
@@ -175,9 +187,9 @@ def _is_json_object(path: Path) -> bool:
         return False
 
 
-def _manifest(checkpoint: Checkpoint, staging: Path) -> Manifest:
-    graph = variant_path("fp32")
-    records = tuple(FileRecord.of(staging, path) for path in (graph, f"{graph}_data"))
+def _manifest(checkpoint: Checkpoint, graph: str, staging: Path) -> Manifest:
+    path = variant_path("fp32")
+    records = tuple(FileRecord.of(staging, file) for file in (path, f"{path}_data"))
     bits = {name: 32 for name, tensor in checkpoint.model.named_parameters() if tensor.ndim == 2}
     text = staging / "evaluation.txt"
     return Manifest(
@@ -186,8 +198,8 @@ def _manifest(checkpoint: Checkpoint, staging: Path) -> Manifest:
         parameters=sum(parameter.numel() for parameter in checkpoint.model.parameters()),
         revision=checkpoint.source.revision,
         base=checkpoint.base.name if checkpoint.base else None,
-        graph="fused",
-        opset=OPSET,
+        graph=graph,
+        opset=OPSET if graph == "fused" else PORTABLE_OPSET,
         min_onnxruntime=MIN_ONNXRUNTIME,
         proof={},
         variants={"fp32": Variant(records, bits)},

@@ -11,6 +11,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from pocketgpt_export import export
+
 VOCAB_SIZE = 320
 MakeCheckpoint = Callable[..., Path]
 
@@ -47,29 +49,20 @@ def tiny_config(**fields: Any) -> GPT2Config:
     return GPT2Config(**{**small, **fields})
 
 
-@pytest.fixture
-def make_model() -> Callable[..., GPT2LMHeadModel]:
-    """Return a function from configuration fields to a model of random weights, biases too."""
-
-    def make(**fields: Any) -> GPT2LMHeadModel:
-        torch.manual_seed(0)
-        model = GPT2LMHeadModel(tiny_config(**fields))
-        for parameter in model.parameters():
-            parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
-        return model
-
-    return make
+def tiny_model(**fields: Any) -> GPT2LMHeadModel:
+    """Return a model of random weights, biases and norms too."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(tiny_config(**fields))
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
+    return model
 
 
 @pytest.fixture
-def make_checkpoint(
-    tmp_path: Path,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    make_model: Callable[..., GPT2LMHeadModel],
-) -> MakeCheckpoint:
+def make_checkpoint(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> MakeCheckpoint:
     """Return a function from configuration fields to a checkpoint's folder.
 
-    `dtype` is what the weights are saved in, `max_shard_size` and `safe` are save_pretrained's.
+    `dtype` is what the weights are saved in, `max_shard_size` is save_pretrained's.
     """
 
     def make(
@@ -79,9 +72,21 @@ def make_checkpoint(
         **fields: Any,
     ) -> Path:
         folder = tmp_path / name
-        model = make_model(**fields).to(dtype)
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        tiny_model(**fields).to(dtype).save_pretrained(folder, max_shard_size=max_shard_size)
         tiny_tokenizer.save_pretrained(folder)
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def exported_once(
+    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast
+) -> tuple[Path, Path]:
+    """A checkpoint and the folder made of it. Leave both as they are."""
+    root = tmp_path_factory.mktemp("once")
+    tiny_model(n_layer=1).save_pretrained(root / "checkpoint")
+    tiny_tokenizer.save_pretrained(root / "checkpoint")
+    (root / "checkpoint" / "evaluation.txt").write_text("the dog sat there. " * 50, "utf-8")
+    export(root / "checkpoint", root / "exported")
+    return root / "checkpoint", root / "exported"

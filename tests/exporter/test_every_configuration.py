@@ -113,6 +113,6 @@ def test_pytorch_files(sharded: bool, make_checkpoint: Callable[..., Path], tmp_
 
 def test_odd_heads_are_refused(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     checkpoint = make_checkpoint(n_embd=36, n_head=3)
-    with pytest.raises(CheckpointError, match=r"heads of 12.*multiples of 8.*portable"):
-        export(checkpoint, tmp_path / "exported")
+    with pytest.raises(CheckpointError, match=r"heads of 12.*multiples of 8.*--graph portable"):
+        export(checkpoint, tmp_path / "exported", graph="fused")
     assert not (tmp_path / "exported").exists()

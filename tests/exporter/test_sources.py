@@ -263,8 +263,8 @@ def test_refused_by_name(
 
 
 def test_tokenizer_beyond_the_embedding(make_checkpoint: Callable[..., Path]) -> None:
-    with pytest.raises(CheckpointError, match=r"and the embedding has 300 rows"):
-        load_checkpoint(make_checkpoint(vocab_size=300))
+    with pytest.raises(CheckpointError, match=r"and the embedding has 200 rows"):
+        load_checkpoint(make_checkpoint(vocab_size=200))
 
 
 def test_tokenizer_of_another_kind(make_checkpoint: Callable[..., Path]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 import pocketgpt
 from pocketgpt import ModelFolderError, OptionError
-from pocketgpt.manifest import read_manifest
+from pocketgpt.cli import main
+from pocketgpt.manifest import read_manifest, write_manifest
 from pocketgpt.tokenizer import Tokenizer as RuntimeTokenizer
 from pocketgpt_export import export, verify
 from pocketgpt_export.checkpoint import load_checkpoint
@@ -27,22 +28,30 @@ from pocketgpt_export.tokenizer_proof import CORPUS, tokenizer_failures
 
 
 @pytest.fixture
-def exported(make_checkpoint: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
-    """A checkpoint and the folder made of it."""
-    checkpoint = make_checkpoint(n_layer=1)
-    (checkpoint / "evaluation.txt").write_text("the dog sat there. " * 50, "utf-8")
-    export(checkpoint, tmp_path / "exported")
-    return checkpoint, tmp_path / "exported"
+def exported(exported_once: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """Copies of `exported_once` to change; the manifest still names the original."""
+    for folder in exported_once:
+        shutil.copytree(folder, tmp_path / folder.name)
+    return tmp_path / "checkpoint", tmp_path / "exported"
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from pocketgpt.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Return a function from arguments to the exit code, standard output and error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pocketgpt", *map(str, arguments)])
+        monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
+        monkeypatch.setattr(sys.stderr, "reconfigure", lambda **_: None, raising=False)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return (code if isinstance(code, int) else 0), captured.out, captured.err
+
+    return run
 
 
 def test_verify(exported: tuple[Path, Path], tmp_path: Path) -> None:
@@ -71,7 +80,8 @@ def test_verify(exported: tuple[Path, Path], tmp_path: Path) -> None:
     (line,) = verify(folder, other).failures
     assert line.endswith("is another checkpoint: its n_head is 2, the folder's 4")
 
-    shutil.rmtree(checkpoint)
+    manifest = dataclasses.replace(read_manifest(folder), source=str(tmp_path / "gone"))
+    write_manifest(folder, manifest)
     gone = verify(folder)
     assert gone.failures == ()
     assert gone.proof == {}
@@ -88,40 +98,43 @@ def test_verify(exported: tuple[Path, Path], tmp_path: Path) -> None:
         verify(tmp_path / "nothing")
 
 
-def test_command_line(exported: tuple[Path, Path]) -> None:
+def test_command_line(
+    exported: tuple[Path, Path], command: Callable[..., tuple[int, str, str]]
+) -> None:
     _, folder = exported
-    done = command("verify", folder, "--json")
-    assert done.returncode == 0
-    proof = json.loads(done.stdout)["proof"]
+    code, out, _ = command("verify", folder, "--json")
+    assert code == 0
+    proof = json.loads(out)["proof"]
     assert set(proof) == set(json.loads((folder / "pocketgpt.json").read_text("utf-8"))["proof"])
 
-    shown = command("inspect", folder).stdout
+    code, out, _ = command("inspect", folder)
+    assert code == 0
     manifest = read_manifest(folder)
     for record in manifest.variants["fp32"].files:
-        assert f"{record.sha256}  {record.bytes:>13,}  {record.path}" in shown
+        assert f"{record.sha256}  {record.bytes:>13,}  {record.path}" in out
     for part in (manifest.source, f"{manifest.parameters:,}", "opset 21", "ONNX Runtime 1.23"):
-        assert part in shown
+        assert part in out
 
     (folder / "onnx" / "model.onnx").write_bytes(b"")
-    done = command("verify", folder)
-    assert done.returncode == 1
-    assert "FAILED" in done.stdout
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert "has 0 bytes, the manifest says" in done.stderr.splitlines()[-1]
-    assert command("verify", folder.parent / "nothing").returncode == 1
+    code, out, err = command("verify", folder)
+    assert code == 1
+    assert "has 0 bytes, the manifest says" in err
+    code, _, err = command("verify", folder.parent / "nothing")
+    assert code == 1
+    assert "is not a folder" in err
 
 
-def test_parameters_are_the_checkpoints(exported: tuple[Path, Path]) -> None:
+def test_parameters_are_the_checkpoints(exported_once: tuple[Path, Path]) -> None:
     """Embedding, positions, a layer (4 + 3 weights of matrices, biases, norms), the last norm."""
-    _, folder = exported
+    _, folder = exported_once
     layer = 12 * 32 * 32 + (3 + 1 + 4 + 1) * 32 + 4 * 32
     expected = 320 * 32 + 64 * 32 + layer + 2 * 32
     assert read_manifest(folder).parameters == expected
 
 
-def test_every_check_can_fail(exported: tuple[Path, Path]) -> None:
+def test_every_check_can_fail(exported_once: tuple[Path, Path]) -> None:
     """A reference with one wrong logit in each of its parts fails the checks that read the part."""
-    checkpoint, folder = exported
+    checkpoint, folder = exported_once
     loaded = load_checkpoint(checkpoint)
     right = ask_reference(loaded.model, [5, 6, 7])
     model = pocketgpt.load(folder, "fp32")
@@ -146,8 +159,8 @@ def test_every_check_can_fail(exported: tuple[Path, Path]) -> None:
     assert "ragged_batch" in failing(whole=(batch, second))
 
 
-def test_what_the_reference_asks(exported: tuple[Path, Path]) -> None:
-    checkpoint, _ = exported
+def test_what_the_reference_asks(exported_once: tuple[Path, Path]) -> None:
+    checkpoint, _ = exported_once
     reference = ask_reference(load_checkpoint(checkpoint).model, [5, 6, 7])
     prompt = reference.with_eos.ids[: reference.prompt_tokens]
     assert prompt[-1] == 0
@@ -165,8 +178,8 @@ def test_tolerance_follows_float32_beyond_logits_of_100() -> None:
     assert tolerance(reference) == pytest.approx(3e-4)
 
 
-def test_another_tokenizer_is_found(exported: tuple[Path, Path], tmp_path: Path) -> None:
-    checkpoint, folder = exported
+def test_another_tokenizer_is_found(exported_once: tuple[Path, Path], tmp_path: Path) -> None:
+    checkpoint, folder = exported_once
     own = load_checkpoint(checkpoint).tokenizer
     assert tokenizer_failures(pocketgpt.load(folder).tokenizer, own) == []
     other = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -177,8 +190,8 @@ def test_another_tokenizer_is_found(exported: tuple[Path, Path], tmp_path: Path)
     assert all(line.startswith("the tokenizer encodes '") for line in failed)
 
 
-def test_round_trip_and_lone_surrogate(exported: tuple[Path, Path]) -> None:
-    tokenizer = pocketgpt.load(exported[1]).tokenizer
+def test_round_trip_and_lone_surrogate(exported_once: tuple[Path, Path]) -> None:
+    tokenizer = pocketgpt.load(exported_once[1]).tokenizer
     for text in CORPUS:
         assert tokenizer.decode(tokenizer.encode(text)) == text
     with pytest.raises(OptionError, match=r"lone surrogate \(U\+D800\) at character 1"):

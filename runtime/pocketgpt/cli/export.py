@@ -30,6 +30,13 @@ def export(
     base: Annotated[
         str | None, typer.Option("--base", help="Merge the LoRA adapter CHECKPOINT into this.")
     ] = None,
+    graph: Annotated[
+        str | None,
+        typer.Option(
+            "--graph",
+            help="fused, or portable: standard operators.  [default: fused where heads fit]",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a model folder, its variants included.")
     ] = False,
@@ -45,6 +52,7 @@ def export(
             revision=revision,
             tokenizer=tokenizer,
             base=base,
+            graph=graph,
             overwrite=overwrite,
             progress=progress,
         )
