@@ -12,11 +12,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from transformers import GPT2LMHeadModel
 
-from pocketgpt import MissingExtraError, __version__
+from pocketgpt import CheckpointError, MissingExtraError, __version__
 
 from .assemble import quiet_transformers
+from .sources import one_line
 
 PORTABLE_OPSET = 18
+SAMPLE_TOKENS = 16
 TASK = "text-generation-with-past"
 
 
@@ -28,6 +30,7 @@ def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
 
     Raises:
         MissingExtraError: optimum-onnx is not installed, or not for this transformers.
+        CheckpointError: Optimum cannot export it.
     """
     try:
         from optimum.exporters.onnx import onnx_export_from_model
@@ -49,7 +52,13 @@ def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
                     task=TASK,
                     do_validation=False,
                     no_post_process=True,
+                    # Its sample: so many tokens after a past of as many.
+                    sequence_length=min(SAMPLE_TOKENS, model.config.n_positions // 2),
                 )
+        except Exception as error:  # torch's tracer and Optimum raise any kind
+            raise CheckpointError(
+                f"Optimum cannot export this checkpoint: {one_line(error)}"
+            ) from error
         finally:
             logging.disable(level)
         program = ir.load(Path(scratch) / "model.onnx")

@@ -219,6 +219,7 @@ def test_base_of_a_whole_checkpoint(make_checkpoint: Callable[..., Path]) -> Non
         load_checkpoint(checkpoint, base=checkpoint)
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # peft's
 def test_adapter_is_merged(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     base = make_checkpoint()

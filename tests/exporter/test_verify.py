@@ -20,7 +20,7 @@ from pocketgpt import ModelFolderError, OptionError
 from pocketgpt.cli import main
 from pocketgpt.manifest import read_manifest, write_manifest
 from pocketgpt.tokenizer import Tokenizer as RuntimeTokenizer
-from pocketgpt_export import export, verify
+from pocketgpt_export import verify
 from pocketgpt_export.checkpoint import load_checkpoint
 from pocketgpt_export.proof import TOLERANCE, prove, tolerance
 from pocketgpt_export.reference import Expected, Reference, ask_reference
