@@ -54,9 +54,11 @@ class Variant:
 class Manifest:
     """The folder's table of contents.
 
-    `source` names the checkpoint; `proof` holds the worst absolute differences between the fp32
-    graph's logits and PyTorch's, by check; `evaluation_sha256` names the text that `quality`
-    figures were measured on.
+    `source` names the checkpoint, `revision` its commit where it came from the hub, `base` what it
+    was merged into where it is an adapter, `tokenizer` where that came from if from elsewhere;
+    `parameters` counts its weights; `proof` holds the worst absolute differences between the fp32
+    graph's logits and PyTorch's, by check, and how many texts the tokenizers treat differently;
+    `evaluation_sha256` names the text that `quality` figures were measured on.
     """
 
     producer: str
@@ -67,6 +69,10 @@ class Manifest:
     proof: Mapping[str, float]
     variants: Mapping[str, Variant]
     evaluation_sha256: str | None = None
+    parameters: int | None = None
+    revision: str | None = None
+    base: str | None = None
+    tokenizer: str | None = None
     format_version: int = FORMAT_VERSION
 
     def variant(self, name: str) -> Variant:

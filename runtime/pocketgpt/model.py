@@ -14,6 +14,7 @@ from .config import ModelConfig, read_config, read_generation_defaults
 from .decoder import Decoder
 from .errors import OptionError
 from .generation import FinishReason, Progress, Timings, generate_ids
+from .growing import GrowingDecoder
 from .manifest import Manifest, check_files, read_manifest, variant_path
 from .options import GenerationOptions
 from .score import Score, score_ids
@@ -148,7 +149,8 @@ class Model:
 
     def new_decoder(self) -> Decoder:
         """Return a decoder with an empty cache, for work below the level of text."""
-        return Decoder(self._session, self.config)
+        decoder = GrowingDecoder if self.manifest.graph == "portable" else Decoder
+        return decoder(self._session, self.config)
 
     def _prompt_ids(self, prompt: str, options: GenerationOptions) -> list[int]:
         if not isinstance(prompt, str):

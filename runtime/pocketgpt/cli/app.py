@@ -11,6 +11,7 @@ from .export import export
 from .generate import generate
 from .inspect import inspect
 from .quantize import quantize
+from .verify import verify
 
 app = typer.Typer(
     name="pocketgpt",
@@ -40,5 +41,5 @@ def _root(
     pass
 
 
-for verb in (export, quantize, generate, inspect):
+for verb in (export, quantize, generate, inspect, verify):
     app.command()(verb)
