@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from .decoder import Decoder
+from .distribution import choose
 from .options import GenerationOptions
-from .processors import Logits, apply_temperature, keep_top_k, keep_top_p, softmax
 
 FinishReason = Literal["eos", "length"]
 
@@ -79,18 +79,3 @@ def generate_ids(
         time_to_first_token=first - started,
         decode_seconds=time.perf_counter() - first,
     )
-
-
-def choose(logits: Logits, options: GenerationOptions, random: np.random.Generator) -> int:
-    """Return the next token for logits `[1, vocab_size]`, in transformers' order of processors."""
-    if not options.do_sample:
-        return int(logits[0].argmax())
-    if options.temperature != 1.0:
-        logits = apply_temperature(logits, options.temperature)
-    if options.top_k:
-        logits = keep_top_k(logits, options.top_k)
-    if options.top_p < 1.0:
-        logits = keep_top_p(logits, options.top_p)
-    cumulative = np.cumsum(softmax(logits)[0], dtype=np.float64)
-    drawn = random.random() * cumulative[-1]
-    return int(np.searchsorted(cumulative, drawn, side="right"))
