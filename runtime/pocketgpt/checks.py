@@ -59,7 +59,7 @@ def token_ids(name: str, value: object) -> None:
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise OptionError(f"{name} should be a list of token ids, not {value!r}")
     for token_id in value:
-        whole(f"a token id in {name}", token_id, at_least=0)
+        whole(name, token_id, at_least=0)
 
 
 def texts(name: str, value: object) -> None:

@@ -81,12 +81,17 @@ def choose(logits: Logits, options: GenerationOptions, random: np.random.Generat
     """
     best = int(logits[0].argmax())
     if logits[0, best] == -np.inf:
-        raise OptionError(
-            "the options rule out every token of the vocabulary; see suppress_tokens, "
-            "bad_words_ids, no_repeat_ngram_size and min_new_tokens"
-        )
+        raise nothing_left()
     if not options.do_sample:
         return best
     cumulative = np.cumsum(softmax(warp(logits, options))[0], dtype=np.float64)
     drawn = random.random() * cumulative[-1]
     return int(np.searchsorted(cumulative, drawn, side="right"))
+
+
+def nothing_left() -> OptionError:
+    """Return the error of options that rule out every token."""
+    return OptionError(
+        "the options rule out every token of the vocabulary; see suppress_tokens, "
+        "bad_words_ids, no_repeat_ngram_size and min_new_tokens"
+    )

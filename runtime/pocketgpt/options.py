@@ -127,7 +127,7 @@ class GenerationOptions:
         checks.number("presence_penalty", self.presence_penalty, at_least=-2, at_most=2)
         checks.number("frequency_penalty", self.frequency_penalty, at_least=-2, at_most=2)
         checks.number("max_time", self.max_time, above=0, optional=True)
-        checks.number("length_penalty", self.length_penalty)
+        checks.number("length_penalty", self.length_penalty, at_least=-10, at_most=10)
 
     def _check_combinations(self) -> None:
         returned = self.num_return_sequences
