@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .chat import chat
 from .export import export
 from .generate import generate
 from .inspect import inspect
 from .quantize import quantize
+from .score import score
 from .verify import verify
 
 app = typer.Typer(
@@ -41,5 +43,5 @@ def _root(
     pass
 
 
-for verb in (export, quantize, generate, inspect, verify):
+for verb in (export, quantize, generate, chat, score, inspect, verify):
     app.command()(verb)

@@ -37,8 +37,10 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def print_json(result: Any) -> None:
-    """Print a result dataclass; its field names are the keys."""
-    print(json.dumps(dataclasses.asdict(result), ensure_ascii=False, indent=2))
+    """Print a result dataclass, or a list of them; field names are the keys."""
+    several = isinstance(result, list)
+    fields = [dataclasses.asdict(one) for one in result] if several else dataclasses.asdict(result)
+    print(json.dumps(fields, ensure_ascii=False, indent=2))
 
 
 def variants_table(manifest: Manifest) -> Table:
