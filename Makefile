@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format types check build clean
+.PHONY: help setup demo test test-slow bench-quality lint format types check build clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
 setup: $(STAMP) ## install everything, pinned, into .venv
 
@@ -28,6 +28,10 @@ test: setup ## run the tests
 
 test-slow: setup ## run the slow tests only
 	$(BIN)/python -m pytest -m slow
+
+bench-quality: setup ## compare ways of rounding on the bundled checkpoint: a table and a plot
+	test -d build/pocket-tales || $(BIN)/pocketgpt export models/pocket-tales build/pocket-tales
+	$(BIN)/python benchmarks/quality.py build/pocket-tales --plot build/quality.svg
 
 lint: setup ## check style and formatting with ruff
 	$(BIN)/ruff check .
