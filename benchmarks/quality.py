@@ -120,21 +120,19 @@ class Bench:
         """Return what to measure, by label."""
         rows: dict[str, Callable[[], Variant]] = {}
 
-        def add(
-            label: str, form: Format, rounding: Rounding, embedding: Format = POSITIONS
-        ) -> None:
-            rows[label] = lambda: self.measure(form, embedding, lambda name, kind: rounding)
+        def add(label: str, form: Format, rounding: Rounding) -> None:
+            rows[label] = lambda: self.measure(form, form, lambda name, kind: rounding)
 
         for size in (32, 64, 128):
             form = Format(8, size)
-            add(f"8 bit, to nearest, {size}", form, round_to_nearest, form)
+            add(f"8 bit, to nearest, {size}", form, round_to_nearest)
         for size in (32, 64, 128):
             form, floating = Format(4, size), Format(4, size, symmetric=False)
-            add(f"4 bit, to nearest, {size}", form, round_to_nearest, form)
-            add(f"4 bit, to nearest with zeros, {size}", floating, round_to_nearest, floating)
-            add(f"4 bit, searched with zeros, {size}", floating, searched, floating)
-            add(f"4 bit, k-quant, {size}", floating, k_quant, floating)
-            add(f"4 bit, HQQ, {size}", floating, hqq, floating)
+            add(f"4 bit, to nearest, {size}", form, round_to_nearest)
+            add(f"4 bit, to nearest with zeros, {size}", floating, round_to_nearest)
+            add(f"4 bit, searched with zeros, {size}", floating, searched)
+            add(f"4 bit, k-quant, {size}", floating, k_quant)
+            add(f"4 bit, HQQ, {size}", floating, hqq)
         for label, layer, embedding in (
             ("4 bit, GPTQ, 64", Format(4, 64), Format(4, 64)),
             ("4 bit, GPTQ with zeros, 64", Format(4, 64, False), Format(4, 64, False)),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,6 @@ from pocketgpt.manifest import FileRecord, Manifest, Variant, variant_path, writ
 from .checkpoint import TEXTS, Checkpoint, load_checkpoint
 from .proof import prove
 from .trace import MIN_ONNXRUNTIME, OPSET, trace
-
-STEPS = ("reading the checkpoint", "tracing the graph", "proving it equals PyTorch", "finishing")
 
 
 def export(
@@ -41,7 +41,7 @@ def export(
         folder: where to write.
         revision: a hub branch, tag or commit.
         overwrite: replace a model folder that is there, its variants included.
-        progress: called with (what is done now, steps done, steps in all).
+        progress: called with (what is done now, units done, units in all).
 
     Raises:
         OptionError: `folder` exists and `overwrite` is not given, or it is no model folder.
@@ -54,26 +54,28 @@ def export(
     folder = Path(folder)
     _check_target(folder, overwrite)
 
-    def report(step: int) -> None:
+    @contextmanager
+    def step(description: str) -> Iterator[None]:
         if progress:
-            progress(STEPS[min(step, len(STEPS) - 1)], step, len(STEPS))
+            progress(description, 0, 1)
+        yield
+        if progress:
+            progress(description, 1, 1)
 
     with staging_folder(folder) as staging:
-        report(0)
-        loaded = load_checkpoint(checkpoint, revision)
-        report(1)
-        (staging / "onnx").mkdir()
-        trace(loaded.model, staging / variant_path("fp32"))
-        _write_companions(loaded, staging)
-        manifest = _manifest(loaded, staging)
-        write_manifest(staging, manifest)
-        report(2)
-        proof = prove(pocketgpt.load(staging, "fp32"), loaded.model)
-        report(3)
-        manifest = Manifest(**{**vars(manifest), "proof": proof})
-        write_manifest(staging, manifest)
+        with step("reading the checkpoint"):
+            loaded = load_checkpoint(checkpoint, revision)
+        with step("tracing the graph"):
+            (staging / "onnx").mkdir()
+            trace(loaded.model, staging / variant_path("fp32"))
+            _write_companions(loaded, staging)
+            manifest = _manifest(loaded, staging)
+            write_manifest(staging, manifest)
+        with step("proving it equals PyTorch"):
+            proof = prove(pocketgpt.load(staging, "fp32"), loaded.model)
+            manifest = dataclasses.replace(manifest, proof=proof)
+            write_manifest(staging, manifest)
         _install(staging, folder)
-        report(4)
     return manifest
 
 

@@ -10,12 +10,18 @@ from torch import Tensor
 SLICE = 256  # tokens; 256 x 8k logits are 8 MB
 
 
-class ChunkedCrossEntropy(torch.autograd.Function):
-    """Mean next-token loss of `hidden [tokens, width]` under `head [vocab, width]`.
+def chunked_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean loss of `hidden [tokens, width]` under `head [vocab, width]`, a scalar.
 
-    Computes both gradients in the forward pass: 30% more tokens a second on two cores than
-    materializing all logits.
+    `labels [tokens]` are the tokens that follow. With torch.compile on both sides, 2,090 tokens a
+    second on two cores instead of 1,600 with all logits in memory at once.
     """
+    loss: Tensor = _ChunkedCrossEntropy.apply(hidden, head, labels)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Computes both gradients in the forward pass, while a slice's logits are at hand."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = wide / wide.norm().clamp(min=1e-7)
+    x: Tensor = wide / wide.norm().clamp(min=1e-7)
     for _ in range(steps):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -35,7 +35,8 @@ class MuonWithAdamW(torch.optim.AdamW):
     """
 
     def __init__(self, model: torch.nn.Module, lr: float, weight_decay: float = 0.1) -> None:
-        matrices, others = [], []
+        matrices: list[Tensor] = []
+        others: list[Tensor] = []
         for name, parameter in model.named_parameters():
             is_matrix = parameter.ndim == 2 and ".h." in name
             (matrices if is_matrix else others).append(parameter)
@@ -51,12 +52,17 @@ class MuonWithAdamW(torch.optim.AdamW):
             if group["orthogonal"]:
                 for parameter in group["params"]:
                     self._step_matrix(parameter, group["lr"], group["weight_decay"])
-        return super().step(closure)
+        loss: float | None = super().step(closure)
+        return loss
 
     def _step_matrix(self, parameter: Tensor, lr: float, weight_decay: float) -> None:
         if parameter.grad is None:
             return
-        momentum = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+            state["step"] = torch.tensor(0.0)  # unused here; AdamW asks for it when state is loaded
+        momentum = state["momentum_buffer"]
         momentum.lerp_(parameter.grad, 0.05)
         update = orthogonalize(parameter.grad.lerp(momentum, 0.95))
         parameter.mul_(1 - lr * weight_decay)

@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from loss import ChunkedCrossEntropy
+from loss import chunked_cross_entropy
 from muon import MuonWithAdamW
 
 VOCABULARY, CONTEXT = 8448, 512
@@ -102,8 +102,7 @@ class PackedTrainer(Trainer):
         hidden = self.body(input_ids=inputs["input_ids"]).last_hidden_state
         labels = inputs["labels"][:, 1:].reshape(-1)
         rows = hidden[:, :-1].reshape(len(labels), -1)
-        loss: Tensor = ChunkedCrossEntropy.apply(rows, model.lm_head.weight, labels)
-        return loss
+        return chunked_cross_entropy(rows, model.lm_head.weight, labels)
 
 
 def schedule(steps: int, step: int) -> float:

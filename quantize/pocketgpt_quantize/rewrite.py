@@ -16,8 +16,8 @@ from .blockwise import BlockwiseWeight, Floats
 from .schemes import Kind
 
 DOMAIN = "com.microsoft"
-INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: quantize activations per row and block
 INLINE_BYTES = 256  # shape inference reads small constants from the graph itself
+INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: quantize activations per row and block
 
 Quantizer = Callable[[str, Kind, Floats], BlockwiseWeight]
 

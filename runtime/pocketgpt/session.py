@@ -42,9 +42,7 @@ def open_session(
     # Asking for more than one row of logits overrides their declared shape: that is no warning.
     options.log_severity_level = _ERRORS_ONLY
     try:
-        session = ort.InferenceSession(
-            path, options, providers=[name], disabled_optimizers=["SkipLayerNormFusion"]
-        )
+        session = ort.InferenceSession(path, options, providers=[name])
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         reason = str(error).splitlines()[0]
         raise ModelFolderError(f"ONNX Runtime cannot load {path}: {reason}") from error

@@ -1,0 +1,68 @@
+"""The main job on the bundled checkpoint: export, quantize, generate with every variant, compare.
+
+python examples/demo.py [CHECKPOINT] [PROMPT]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import pocketgpt
+from pocketgpt.cli.console import progress_bars
+from pocketgpt.manifest import read_manifest
+from pocketgpt_export import export
+from pocketgpt_quantize import quantize
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+PROMPT = "Once upon a time there was a little girl who"
+NEW_TOKENS = 60
+
+console = Console(highlight=False)
+
+
+def stream(folder: Path, variant: str, prompt: str) -> pocketgpt.GenerationResult:
+    """Print a variant's continuation as it is made."""
+    model = pocketgpt.load(folder, variant)
+    model.generate(prompt, max_new_tokens=2)  # the first run allocates; it is not the speed to show
+    console.print(f"\n{variant}: ", style="bold", end="")
+    print(prompt, end="", flush=True)
+    pieces = model.stream(prompt, max_new_tokens=NEW_TOKENS)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+    assert pieces.result is not None
+    return pieces.result
+
+
+def main() -> None:
+    checkpoint = Path(sys.argv[1]) if len(sys.argv) > 1 else MODELS / "pocket-tales"
+    prompt = sys.argv[2] if len(sys.argv) > 2 else PROMPT
+    folder = MODELS / "demo"
+    with progress_bars() as progress:
+        export(checkpoint, folder, overwrite=True, progress=progress)
+        quantize(folder, ["int8", "q4"], progress=progress)
+
+    table = Table("variant")
+    for heading in ("MB", "perplexity", "change", "tokens/s", "first token, ms"):
+        table.add_column(heading, justify="right")
+    for name, variant in read_manifest(folder).variants.items():
+        timings = stream(folder, name, prompt).timings
+        table.add_row(
+            name,
+            f"{variant.bytes / 1e6:.1f}",
+            f"{variant.quality['perplexity']:.2f}",
+            f"{variant.quality['loss']:+.2%}",
+            f"{timings.tokens_per_second or 0:.0f}",
+            f"{timings.time_to_first_token * 1e3:.1f}",
+        )
+    console.print()
+    console.print(table)
+    console.print(f"The model folder is {folder}: try 'pocketgpt generate {folder} \"It was\"'.")
+
+
+if __name__ == "__main__":
+    main()
