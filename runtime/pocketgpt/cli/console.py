@@ -14,6 +14,16 @@ from rich.table import Table
 
 from ..manifest import Manifest
 
+_FIGURES = (
+    ("perplexity", "perplexity", "{:.3f}"),
+    ("change", "loss", "{:+.2%}"),
+    ("KL mean", "kl_mean", "{:.5f}"),
+    ("KL 99%", "kl_p99", "{:.4f}"),
+    ("top-1", "top1_agreement", "{:.1%}"),
+    ("top-5", "top5_agreement", "{:.1%}"),
+    ("greedy", "greedy_agreement", "{:.0%}"),
+)
+
 progress_console = Console(stderr=True)
 result_console = Console()
 
@@ -46,20 +56,13 @@ def print_json(result: Any) -> None:
 def variants_table(manifest: Manifest) -> Table:
     """Return a table of a folder's variants: size and, where measured, quality."""
     table = Table("variant")
-    for heading in ("MB", "of fp32", "perplexity", "change", "KL mean", "same top token"):
+    for heading in ("MB", "of fp32", *(heading for heading, _, _ in _FIGURES)):
         table.add_column(heading, justify="right")
     whole = manifest.variants["fp32"].bytes
     for name, variant in manifest.variants.items():
-        quality = variant.quality
-        measured = (
-            (
-                f"{quality['perplexity']:.3f}",
-                f"{quality['loss']:+.2%}",
-                f"{quality['kl_mean']:.5f}",
-                f"{quality['top1_agreement']:.1%}",
-            )
-            if quality
-            else ("not measured",)
-        )
-        table.add_row(name, f"{variant.bytes / 1e6:.1f}", f"{variant.bytes / whole:.0%}", *measured)
+        figures = [
+            form.format(variant.quality[key]) if key in variant.quality else ""
+            for _, key, form in _FIGURES
+        ]
+        table.add_row(name, f"{variant.bytes / 1e6:.1f}", f"{variant.bytes / whole:.0%}", *figures)
     return table
