@@ -36,7 +36,8 @@ class PortableDecoder(Decoder):
 
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """Append `token_ids` to the only row; return `[tokens, vocab_size]` after each of them."""
-        return self._pass([token_ids], slice(0, 1))[0]
+        logits: NDArray[np.float32] = self._pass([token_ids], slice(0, 1))[0]
+        return logits
 
     def step(self, token_ids: int | Sequence[int]) -> NDArray[np.float32]:
         """Append one token to every row; return the logits `[batch_size, vocab_size]` after it."""
