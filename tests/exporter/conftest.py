@@ -75,7 +75,6 @@ def make_checkpoint(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> 
         model = tiny_model(**fields)
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
-        model.config.dtype = dtype
         model.save_pretrained(folder, max_shard_size=max_shard_size)
         tiny_tokenizer.save_pretrained(folder)
         return folder
