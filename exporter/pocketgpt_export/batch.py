@@ -41,7 +41,8 @@ class Batch:
         positions = np.tile(np.arange(longest), (len(rows), 1))
         logits = self._run(np.array(padded), positions)
         last = self._lengths - 1 if logits.shape[1] > 1 else 0  # portable gives them all
-        return logits[np.arange(len(rows)), last]
+        found: Logits = logits[np.arange(len(rows)), last]
+        return found
 
     def step(self, token_ids: Sequence[int]) -> Logits:
         """Feed every row one more token; return the logits `[rows, vocab_size]` after it."""

@@ -108,13 +108,13 @@ def _write(
     """Write all of the folder but the proof; the checkpoint's weights are let go at the end."""
     with step("reading the checkpoint"):
         loaded = load()
-        graph = _choose_graph(graph, loaded)
+        kind = _choose_graph(graph, loaded)
     with step("tracing the graph"):
         (staging / "onnx").mkdir()
-        tracer = trace if graph == "fused" else trace_portable
+        tracer = trace if kind == "fused" else trace_portable
         tracer(loaded.model, staging / variant_path("fp32"))
         _write_companions(loaded, staging)
-        manifest = _manifest(loaded, graph, staging)
+        manifest = _manifest(loaded, kind, staging)
         write_manifest(staging, manifest)
     with step("asking PyTorch"):
         reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))

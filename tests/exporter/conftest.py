@@ -72,7 +72,10 @@ def make_checkpoint(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> 
         **fields: Any,
     ) -> Path:
         folder = tmp_path / name
-        tiny_model(**fields).to(dtype).save_pretrained(folder, max_shard_size=max_shard_size)
+        model = tiny_model(**fields)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
         tiny_tokenizer.save_pretrained(folder)
         return folder
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -25,8 +25,9 @@ COMMITS = ("1" * 40, "2" * 40)
 
 def logits(model: nn.Module, ids: list[int]) -> Tensor:
     with torch.inference_mode():
-        found = model(torch.tensor([ids]))
-    return found if isinstance(found, Tensor) else found.logits
+        found: Any = model(torch.tensor([ids]))
+    raw: Tensor = found if isinstance(found, Tensor) else found.logits
+    return raw
 
 
 @pytest.fixture
@@ -78,19 +79,27 @@ class NanoBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.ln_1, self.ln_2 = (nn.LayerNorm(width, bias=bias) for _ in range(2))
-        self.attn, self.mlp = nn.Module(), nn.Module()
-        self.attn.c_attn = nn.Linear(width, 3 * width, bias=bias)
-        self.attn.c_proj = nn.Linear(width, width, bias=bias)
-        self.mlp.c_fc = nn.Linear(width, 4 * width, bias=bias)
-        self.mlp.c_proj = nn.Linear(4 * width, width, bias=bias)
+        self.attn = nn.ModuleDict(
+            {
+                "c_attn": nn.Linear(width, 3 * width, bias=bias),
+                "c_proj": nn.Linear(width, width, bias=bias),
+            }
+        )
+        self.mlp = nn.ModuleDict(
+            {
+                "c_fc": nn.Linear(width, 4 * width, bias=bias),
+                "c_proj": nn.Linear(4 * width, width, bias=bias),
+            }
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        split = self.attn.c_attn(self.ln_1(x)).split(width, dim=2)
+        split = self.attn["c_attn"](self.ln_1(x)).split(width, dim=2)
         q, k, v = (part.view(batch, tokens, self.heads, -1).transpose(1, 2) for part in split)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.attn.c_proj(y.transpose(1, 2).reshape(batch, tokens, width))
-        return x + self.mlp.c_proj(F.gelu(self.mlp.c_fc(self.ln_2(x))))
+        x = x + self.attn["c_proj"](y.transpose(1, 2).reshape(batch, tokens, width))
+        projected: Tensor = self.mlp["c_proj"](F.gelu(self.mlp["c_fc"](self.ln_2(x))))
+        return x + projected
 
 
 class NanoGPT(nn.Module):
@@ -99,22 +108,23 @@ class NanoGPT(nn.Module):
     def __init__(self, sizes: dict[str, Any]) -> None:
         super().__init__()
         width = sizes["n_embd"]
+        table = nn.Embedding(sizes["vocab_size"], width)
         blocks = [NanoBlock(width, sizes["n_head"], sizes["bias"]) for _ in range(sizes["n_layer"])]
         self.transformer = nn.ModuleDict(
             {
-                "wte": nn.Embedding(sizes["vocab_size"], width),
+                "wte": table,
                 "wpe": nn.Embedding(sizes["block_size"], width),
                 "h": nn.ModuleList(blocks),
                 "ln_f": nn.LayerNorm(width, bias=sizes["bias"]),
             }
         )
         self.lm_head = nn.Linear(width, sizes["vocab_size"], bias=False)
-        self.lm_head.weight = self.transformer["wte"].weight
+        self.lm_head.weight = table.weight
 
     def forward(self, ids: Tensor) -> Tensor:
         parts = self.transformer
         x = parts["wte"](ids) + parts["wpe"](torch.arange(ids.shape[1]))
-        for block in parts["h"]:  # type: ignore[attr-defined]
+        for block in cast(nn.ModuleList, parts["h"]):
             x = block(x)
         found: Tensor = self.lm_head(parts["ln_f"](x))
         return found

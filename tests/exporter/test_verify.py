@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,8 +44,6 @@ def command(
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["pocketgpt", *map(str, arguments)])
-        monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
-        monkeypatch.setattr(sys.stderr, "reconfigure", lambda **_: None, raising=False)
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
@@ -144,8 +143,8 @@ def test_every_check_can_fail(exported_once: tuple[Path, Path]) -> None:
         logits[-1, 7] += 1
         return Expected(case.ids, logits)
 
-    def failing(**parts: object) -> set[str]:
-        found, _ = prove(model, Reference(**{**vars(right), **parts}), loaded.tokenizer)
+    def failing(**parts: Any) -> set[str]:
+        found, _ = prove(model, dataclasses.replace(right, **parts), loaded.tokenizer)
         return {check for check, worst in found.items() if worst > 0.5}
 
     first, second = right.whole
@@ -187,7 +186,7 @@ def test_another_tokenizer_is_found(exported_once: tuple[Path, Path], tmp_path: 
     other.save(str(tmp_path / "tokenizer.json"))
     failed = tokenizer_failures(RuntimeTokenizer(tmp_path / "tokenizer.json"), own)
     assert len(failed) > len(CORPUS) / 2
-    assert all(line.startswith("the tokenizer encodes '") for line in failed)
+    assert all(line.startswith("the tokenizer encodes ") for line in failed)
 
 
 def test_round_trip_and_lone_surrogate(exported_once: tuple[Path, Path]) -> None:
