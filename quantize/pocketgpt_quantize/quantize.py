@@ -97,7 +97,7 @@ def quantize(
             _install(staging, folder, manifest, reports)
     except OSError as error:
         raise QuantizationError(
-            f"{folder} cannot take the variants, and nothing in it has changed: {error}"
+            f"{folder} cannot take the variants, and lists none of them: {error}"
         ) from error
     return reports
 
@@ -145,7 +145,11 @@ def _measure(
     """Return the manifest with the figures of fp32 and `names`; one model is loaded at a time."""
 
     def report(name: str) -> Callable[[int, int], None]:
-        return lambda done, total: progress(f"measuring {name}", done, total) if progress else None
+        def step(done: int, total: int) -> None:
+            if progress:
+                progress(f"measuring {name}", done, total)
+
+        return step
 
     distributions = staging / "distributions"
     distributions.mkdir()

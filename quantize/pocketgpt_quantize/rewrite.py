@@ -45,12 +45,13 @@ def write_blockwise(
     uses = weights_of(graph)
     bits: dict[str, int] = {}
     for done, (name, nodes) in enumerate(uses.items()):
-        quantized = quantizer(name, kind_of(nodes), matrix_of(graph, name, nodes))
+        kind = kind_of(nodes)
+        quantized = quantizer(name, kind, matrix_of(graph, name, nodes))
         bits[name] = quantized.format.bits
         stored = _add_weight(graph, name, quantized)
         for node in nodes:
             if node.op_type == "Gather":
-                _replace_gather(graph, node, stored, quantized)
+                _replace_gather(graph, node, stored, quantized, checked=kind == "positions")
             else:
                 _replace_product(graph, node, stored, quantized)
         graph.initializers.pop(name)
@@ -197,23 +198,32 @@ def _bias_addition(node: ir.Node) -> ir.Node | None:
 
 
 def _replace_gather(
-    graph: ir.Graph, node: ir.Node, weight: Stored, quantized: BlockwiseWeight
+    graph: ir.Graph, node: ir.Node, weight: Stored, quantized: BlockwiseWeight, *, checked: bool
 ) -> None:
-    """Look the embedding up in packed bytes, the head's where it has one.
+    """Look an embedding up in packed bytes, the head's where it has one.
 
     GatherBlockQuantized wants them as `[vocab, width * bits / 8]`: the initializer made here gets
-    the head's place in the weights file in `save`.
+    the place of the `.packed` one in the weights file in `save`.
     """
     packed, scales, zeros = weight
     assert packed.name is not None
+    rows = quantized.packed.shape[0]
     flat = _initializer(
         graph,
         packed.name.removesuffix(".packed") + ".rows",
-        quantized.packed.reshape(quantized.packed.shape[0], -1),
+        quantized.packed.reshape(rows, -1),
     )
+    index = node.inputs[1]
+    if checked:
+        # GatherBlockQuantized takes any index, and Gather none out of range: it is how padding on
+        # the left fails.
+        table = _initializer(graph, f"{flat.name}.range", np.arange(rows, dtype=np.int64))
+        guard = ir.node("Gather", [table, index])
+        graph.insert_before(node, guard)
+        index = guard.outputs[0]
     lookup = ir.node(
         "GatherBlockQuantized",
-        [flat, node.inputs[1], scales, zeros],
+        [flat, index, scales, zeros],
         {
             "bits": quantized.format.bits,
             "block_size": quantized.format.block_size,
@@ -238,7 +248,8 @@ def save(model: ir.Model, target: Path) -> None:
         model, target.parent, f"{target.name}_data", size_threshold_bytes=INLINE_BYTES
     )
     for name, value in aliases.items():
-        stored = initializers[name.removesuffix(".rows") + ".packed"].const_value
+        packed = initializers[name.removesuffix(".rows") + ".packed"]
+        stored = packed.const_value
         assert isinstance(stored, ir.ExternalTensor)
         assert value.shape is not None
         value.const_value = ir.ExternalTensor(
@@ -251,4 +262,6 @@ def save(model: ir.Model, target: Path) -> None:
             base_dir=target.parent,
         )
         initializers.add(value)
+        if not packed.uses():
+            initializers.pop(packed.name)
     ir.save(model, target)
