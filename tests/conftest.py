@@ -1,0 +1,202 @@
+"""Shared fixtures: checkpoints, the model folders made of them, and the command line in-process."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pocketgpt
+from pocketgpt.cli import main
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel, GPT2TokenizerFast
+
+ROOT = Path(__file__).resolve().parents[1]
+END_OF_TEXT = "<|endoftext|>"
+SENTENCES = (
+    "The lighthouse keeper counted the ships as they came home in the evening.",
+    "A small boat, three nets and 42 herring: that was all he had to sell.",
+    "“Tomorrow,” she said, “the wind will turn, and then we\u2019ll see.”",
+    "Le café était fermé; naïve, il attendit jusqu\u2019à l\u2019aube. Größe, Ångström, señor.",
+    "灯台守は夕方に帰ってくる船を数えた。明日は風が変わるだろう。",
+    "등대지기는 저녁마다 배를 세었다. Смотритель маяка считал корабли.",
+    "We danced 💃🕺 all night 🌙, the whole family 👨‍👩‍👧‍👦 and the dog 🐕‍🦺!",
+    "def count(ships):\n\treturn sum(1 for ship in ships if ship.home)\n",
+)
+
+
+def pytest_configure() -> None:
+    """Keep Hugging Face's libraries, which read this when imported, from asking the network."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def make_tokenizer() -> GPT2TokenizerFast:
+    """Train a byte-level BPE of at most 400 tokens, id 0 the end of text, on `SENTENCES`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import GPT2TokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    named = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "unk_token": END_OF_TEXT}
+    return GPT2TokenizerFast(tokenizer_object=tokenizer, **named)
+
+
+@pytest.fixture(scope="session")
+def make_gpt2() -> Callable[..., GPT2LMHeadModel]:
+    """Make a random GPT-2: 2 layers of 2 heads of 64, context 96, unless told otherwise.
+
+    Its weights are ten times larger than usual, so that greedy text is not one token over and over.
+    """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    def make(**changes: Any) -> GPT2LMHeadModel:
+        shape = {"vocab_size": 400, "n_embd": 128, "n_head": 2, "n_layer": 2, "n_positions": 96}
+        fixed = {"initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 0}
+        torch.manual_seed(11)
+        config = GPT2Config(**{**shape, **fixed, **changes}, attn_implementation="eager")
+        model: GPT2LMHeadModel = GPT2LMHeadModel(config).eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias") or ".ln_" in name:  # which start at 0 and 1: nothing to test
+                parameter.data += 0.1 * torch.randn_like(parameter)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, make_gpt2: Callable[..., GPT2LMHeadModel]
+) -> Path:
+    """A random checkpoint in Hugging Face format with its texts."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    tokenizer = make_tokenizer()
+    make_gpt2(vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "evaluation.txt").write_text("\n".join(SENTENCES), "utf-8")
+    (folder / "calibration.txt").write_text("\n".join(reversed(SENTENCES)), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_reference(tiny_checkpoint: Path) -> GPT2LMHeadModel:
+    """PyTorch's reading of `tiny_checkpoint`: float32, eager attention."""
+    return load_reference(tiny_checkpoint)
+
+
+def load_reference(checkpoint: Path) -> GPT2LMHeadModel:
+    """Load a checkpoint the way every proof does."""
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    model: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(
+        checkpoint, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_checkpoint` exported and quantized to int8 and q4. Leave it as it is."""
+    from pocketgpt_export import export
+    from pocketgpt_quantize import quantize
+
+    folder = tmp_path_factory.mktemp("folders") / "tiny"
+    export(tiny_checkpoint, folder)
+    quantize(folder, ["int8", "q4"])
+    return folder
+
+
+@pytest.fixture
+def tiny_copy(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy of `tiny_folder` to damage."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def checkpoint_copy(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """A copy of `tiny_checkpoint` to damage."""
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> pocketgpt.Model:
+    """The fp32 variant of `tiny_folder`, loaded."""
+    return pocketgpt.load(tiny_folder, "fp32")
+
+
+@pytest.fixture(scope="session")
+def bundled_checkpoint() -> Path:
+    """The checkpoint that ships in the repository."""
+    folder = ROOT / "models" / "pocket-tales"
+    if not folder.is_dir():
+        pytest.skip("models/pocket-tales is not there yet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundled_folder(bundled_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled checkpoint, exported."""
+    from pocketgpt_export import export
+
+    folder = tmp_path_factory.mktemp("folders") / "bundled"
+    export(bundled_checkpoint, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundled_reference(bundled_checkpoint: Path) -> GPT2LMHeadModel:
+    """PyTorch's reading of the bundled checkpoint: float32, eager attention."""
+    return load_reference(bundled_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def reference_greedy() -> Callable[..., list[int]]:
+    """`(model, prompt_ids, **generate's options)` -> the new ids of transformers' greedy search."""
+    import torch
+
+    def greedy(model: GPT2LMHeadModel, prompt_ids: Sequence[int], **options: Any) -> list[int]:
+        ids = torch.tensor([[*prompt_ids]])
+        mask = torch.ones_like(ids)
+        made = model.generate(ids, attention_mask=mask, do_sample=False, pad_token_id=0, **options)
+        new: list[int] = made[0, len(prompt_ids) :].tolist()
+        return new
+
+    return greedy
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `pocketgpt ARGUMENTS...` in this process; the result is a finished subprocess's."""
+
+    def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+        command = ["pocketgpt", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        code = caught.value.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
+
+    return run

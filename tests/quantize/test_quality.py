@@ -1,0 +1,150 @@
+"""Quality figures: fp32's against PyTorch's, the others by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import pocketgpt
+from pocketgpt import Model, QuantizationError
+from pocketgpt_quantize.quality import measure
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+FIGURES = {"perplexity", "bits_per_byte", "loss", "kl_mean", "kl_p99", "top1_agreement"}
+
+
+@pytest.fixture(scope="module")
+def recorded(tiny_folder: Path) -> dict[str, dict[str, float]]:
+    """The figures in the manifest, by variant."""
+    manifest: dict[str, Any] = json.loads((tiny_folder / "pocketgpt.json").read_text("utf-8"))
+    return {name: variant["quality"] for name, variant in manifest["variants"].items()}
+
+
+def negative_log_likelihoods(model: GPT2LMHeadModel, ids: list[int], stride: int) -> list[float]:
+    """PyTorch's, by the loop of transformers' page on perplexity, over the whole context."""
+    length, found, previous_end = model.config.n_positions, [], 0
+    for begin in range(0, len(ids), stride):
+        end = min(begin + length, len(ids))
+        window = torch.tensor([ids[begin:end]])
+        with torch.inference_mode():
+            log_probs = model(window).logits[0, :-1].log_softmax(-1)
+        each = (-log_probs.gather(1, window[0, 1:, None])[:, 0]).tolist()
+        found += each[begin and len(each) - (end - previous_end) :]
+        previous_end = end
+        if end == len(ids):
+            break
+    assert len(found) == len(ids) - 1
+    return found
+
+
+def test_every_variant_has_every_figure(recorded: dict[str, dict[str, float]]) -> None:
+    assert list(recorded) == ["fp32", "int8", "q4"]
+    assert all(set(figures) == FIGURES for figures in recorded.values())
+
+
+def test_fp32_is_pytorchs(
+    recorded: dict[str, dict[str, float]],
+    tiny_folder: Path,
+    tiny: Model,
+    tiny_reference: GPT2LMHeadModel,
+) -> None:
+    text = (tiny_folder / "evaluation.txt").read_text("utf-8")
+    losses = negative_log_likelihoods(tiny_reference, tiny.tokenizer.encode(text), 48)
+    found = recorded["fp32"]
+    assert found["perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
+    bits_per_byte = sum(losses) / math.log(2) / len(text.encode("utf-8"))
+    assert found["bits_per_byte"] == pytest.approx(bits_per_byte, rel=1e-4)
+    rest = {name: found[name] for name in ("loss", "kl_mean", "kl_p99", "top1_agreement")}
+    assert rest == {"loss": 0, "kl_mean": 0, "kl_p99": 0, "top1_agreement": 1}
+
+
+@pytest.mark.parametrize("variant", ["int8", "q4"])
+def test_loss_is_the_relative_rise_of_perplexity(
+    recorded: dict[str, dict[str, float]], variant: str
+) -> None:
+    ratio = recorded[variant]["perplexity"] / recorded["fp32"]["perplexity"]
+    assert recorded[variant]["loss"] == pytest.approx(ratio - 1, abs=1e-12)
+
+
+def test_eight_bits_lose_less_than_four(recorded: dict[str, dict[str, float]]) -> None:
+    int8, q4 = recorded["int8"], recorded["q4"]
+    assert 0 < int8["kl_mean"] < q4["kl_mean"] / 10
+    assert int8["top1_agreement"] > q4["top1_agreement"]
+    assert int8["kl_mean"] <= int8["kl_p99"]
+
+
+class FakeDecoder:
+    """Answers every token with the same logits."""
+
+    def __init__(self, logits: Sequence[float]) -> None:
+        self._logits = np.array(logits, np.float32)
+
+    def prefill(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        return self._logits[None]
+
+    def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        return np.tile(self._logits, (len(token_ids), 1))
+
+
+def fake(probabilities: Sequence[float]) -> Model:
+    """A model over three tokens, a, b and c, with a context of 4."""
+    logits = np.log(probabilities).tolist()
+    tokenizer = SimpleNamespace(encode=lambda text: ["abc".index(letter) for letter in text])
+    config = SimpleNamespace(n_positions=4)
+    made = SimpleNamespace(
+        tokenizer=tokenizer, config=config, new_decoder=lambda: FakeDecoder(logits)
+    )
+    return cast(Model, made)
+
+
+def test_figures_by_hand() -> None:
+    """fp32 says 1/2, 1/4, 1/4; the other one 1/4, 1/2, 1/4; the text is a, then b a a c."""
+    models = {"fp32": fake([0.5, 0.25, 0.25]), "other": fake([0.25, 0.5, 0.25])}
+    found = measure(models, "abaac")
+    # Bits of b, a, a, c: fp32 2+1+1+2, the other 1+2+2+2.
+    assert found["fp32"]["perplexity"] == pytest.approx(2 ** (6 / 4), rel=1e-6)
+    assert found["other"]["perplexity"] == pytest.approx(2 ** (7 / 4), rel=1e-6)
+    assert found["fp32"]["bits_per_byte"] == pytest.approx(6 / 5, rel=1e-6)
+    assert found["other"]["bits_per_byte"] == pytest.approx(7 / 5, rel=1e-6)
+    assert found["other"]["loss"] == pytest.approx(2**0.25 - 1, rel=1e-5)
+    # 1/2 ln 2 - 1/4 ln 2 + 0, at every token.
+    assert found["other"]["kl_mean"] == pytest.approx(math.log(2) / 4, rel=1e-5)
+    assert found["other"]["kl_p99"] == pytest.approx(math.log(2) / 4, rel=1e-5)
+    assert found["other"]["top1_agreement"] == 0
+    assert found["fp32"]["top1_agreement"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "a"])
+def test_text_too_short(text: str) -> None:
+    with pytest.raises(QuantizationError, match="shorter than two tokens; give a longer one"):
+        measure({"fp32": fake([0.5, 0.25, 0.25])}, text)
+
+
+def test_progress_reaches_the_end() -> None:
+    reports: list[tuple[int, int]] = []
+    measure(
+        {"fp32": fake([0.5, 0.25, 0.25])},
+        "abcabcabcabc",
+        lambda done, total: reports.append((done, total)),
+    )
+    assert reports[-1] == (11, 11)
+
+
+def test_recorded_figures_are_those_of_score(
+    recorded: dict[str, dict[str, float]], tiny_folder: Path
+) -> None:
+    text = (tiny_folder / "evaluation.txt").read_text("utf-8")
+    for name, figures in recorded.items():
+        score = pocketgpt.load(tiny_folder, name).score(text)
+        assert figures["perplexity"] == pytest.approx(score.perplexity, rel=1e-5)

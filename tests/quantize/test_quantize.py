@@ -1,0 +1,164 @@
+"""`quantize`: all variants or none, and what bad input gets."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import pocketgpt
+from pocketgpt import ModelFolderError, QuantizationError
+from pocketgpt.files import sha256
+from pocketgpt_quantize import quantize
+
+# `pocketgpt_quantize.quantize` the name is the function; this is the module it lies in.
+MODULE = importlib.import_module("pocketgpt_quantize.quantize")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`, hidden ones included."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def forget(folder: Path, *variants: str) -> None:
+    """Take variants out of a folder."""
+    path = folder / "pocketgpt.json"
+    fields = json.loads(path.read_text("utf-8"))
+    for name in variants:
+        for record in fields["variants"].pop(name)["files"]:
+            (folder / record["path"]).unlink()
+    path.write_text(json.dumps(fields), "utf-8")
+
+
+def test_adds_one_and_keeps_the_others(tiny_copy: Path, tiny_folder: Path) -> None:
+    forget(tiny_copy, "q4")
+    manifest = quantize(tiny_copy, ["q4"])
+    assert list(manifest.variants) == ["fp32", "int8", "q4"]
+    assert {k: v for k, v in contents(tiny_copy).items() if k.startswith("onnx")} == {
+        k: v for k, v in contents(tiny_folder).items() if k.startswith("onnx")
+    }
+    config = json.loads((tiny_copy / "config.json").read_text("utf-8"))
+    external = config["transformers.js_config"]["use_external_data_format"]
+    assert set(external) == {"model.onnx", "model_int8.onnx", "model_q4.onnx"}
+
+
+def test_making_a_variant_again_replaces_it(tiny_copy: Path, tiny_folder: Path) -> None:
+    """A damaged one becomes whole; the same comes out every time."""
+    (tiny_copy / "onnx" / "model_int8.onnx_data").write_bytes(b"damaged")
+    manifest = quantize(tiny_copy, ["int8", "int8"])
+    assert list(manifest.variants) == ["fp32", "int8", "q4"]
+    assert pocketgpt.load(tiny_copy, "int8", verify=True).variant == "int8"
+    assert contents(tiny_copy).keys() == contents(tiny_folder).keys()
+    name = "onnx/model_int8.onnx_data"
+    assert contents(tiny_copy)[name] == contents(tiny_folder)[name]
+
+
+def test_another_text_to_measure_on(tiny_copy: Path, tmp_path: Path) -> None:
+    """Then every figure in the manifest is of that text."""
+    text = tmp_path / "other.txt"
+    text.write_text("Quite another text, 灯台守, to measure on.", "utf-8")
+    manifest = quantize(tiny_copy, ["q4"], eval_text=text)
+    assert manifest.evaluation_sha256 == sha256(text)
+    measured = {name: variant.quality for name, variant in manifest.variants.items()}
+    for name, quality in measured.items():
+        if quality:
+            score = pocketgpt.load(tiny_copy, name).score(text.read_text("utf-8"))
+            assert quality["perplexity"] == pytest.approx(score.perplexity, rel=1e-5), name
+    assert measured["q4"]
+    assert measured["fp32"]
+
+
+@pytest.mark.parametrize("variants", [["q3"], ["int8", "fp64"], [""], ["fp32"]])
+def test_unknown_variant(tiny_copy: Path, variants: list[str]) -> None:
+    before = contents(tiny_copy.parent)
+    with pytest.raises(QuantizationError, match=r"no variant is called '.*'; there are int8, q4"):
+        quantize(tiny_copy, variants)
+    assert contents(tiny_copy.parent) == before
+
+
+def test_no_text_to_measure_on(tiny_copy: Path, tmp_path: Path) -> None:
+    (tiny_copy / "evaluation.txt").unlink()
+    before = contents(tiny_copy)
+    with pytest.raises(QuantizationError, match=r"evaluation\.txt is missing, and quality is"):
+        quantize(tiny_copy, ["int8"])
+    with pytest.raises(QuantizationError, match=r"other\.txt is missing, and quality is"):
+        quantize(tiny_copy, ["int8"], eval_text=tmp_path / "other.txt")
+    assert contents(tiny_copy) == before
+
+
+def test_text_that_is_not_utf8(tiny_copy: Path) -> None:
+    (tiny_copy / "evaluation.txt").write_bytes(b"caf\xe9, in Latin-1")
+    with pytest.raises(QuantizationError, match="cannot be read as UTF-8 text") as caught:
+        quantize(tiny_copy, ["int8"])
+    assert "\n" not in str(caught.value)
+
+
+def test_text_of_one_token(tiny_copy: Path) -> None:
+    before = contents(tiny_copy)
+    (tiny_copy / "evaluation.txt").write_text("Q", "utf-8")
+    with pytest.raises(QuantizationError, match="shorter than two tokens"):
+        quantize(tiny_copy, ["int8"])
+    (tiny_copy / "evaluation.txt").write_bytes(before["evaluation.txt"])
+    assert contents(tiny_copy) == before
+
+
+@pytest.mark.parametrize("error", [QuantizationError("wrong"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("failing", ["measure", "write_quantized"])
+def test_a_failure_changes_nothing(
+    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, failing: str, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    before = contents(tiny_copy.parent)
+    monkeypatch.setattr(MODULE, failing, fail)
+    with pytest.raises(type(error)):
+        quantize(tiny_copy, ["int8", "q4"])
+    assert contents(tiny_copy.parent) == before
+    assert list(tiny_copy.rglob(".*")) == []
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "onnx/model.onnx_data", "pocketgpt.json"])
+def test_damaged_folder(tiny_copy: Path, name: str) -> None:
+    (tiny_copy / name).unlink()
+    with pytest.raises(ModelFolderError, match=Path(name).name):
+        quantize(tiny_copy, ["int8"])
+
+
+def test_folder_that_is_a_checkpoint(checkpoint_copy: Path) -> None:
+    before = contents(checkpoint_copy)
+    with pytest.raises(ModelFolderError, match=r"has no pocketgpt\.json"):
+        quantize(checkpoint_copy, ["int8"])
+    assert contents(checkpoint_copy) == before
+
+
+def test_graph_that_pocketgpt_did_not_write(tiny_copy: Path) -> None:
+    """A quantized one in fp32's place, its manifest true."""
+    for ending in ("", "_data"):
+        source = tiny_copy / "onnx" / f"model_q4.onnx{ending}"
+        shutil.copyfile(source, tiny_copy / "onnx" / f"model.onnx{ending}")
+    path = tiny_copy / "pocketgpt.json"
+    fields = json.loads(path.read_text("utf-8"))
+    for record in fields["variants"]["fp32"]["files"]:
+        record["bytes"] = (tiny_copy / record["path"]).stat().st_size
+        record["sha256"] = sha256(tiny_copy / record["path"])
+    path.write_text(json.dumps(fields), "utf-8")
+    with pytest.raises(QuantizationError, match="has no products to quantize; export the model"):
+        quantize(tiny_copy, ["int8"])
+
+
+def test_progress_finishes_every_step(tiny_copy: Path) -> None:
+    reports: list[tuple[str, int, int]] = []
+    quantize(tiny_copy, ["int8", "q4"], progress=lambda *report: reports.append(report))
+    steps = list(dict.fromkeys(name for name, _, _ in reports))
+    assert steps == ["quantizing to int8", "quantizing to q4", "measuring quality"]
+    for name in steps:
+        done, total = [report[1:] for report in reports if report[0] == name][-1]
+        assert done == total > 0

@@ -1,0 +1,148 @@
+"""The quantized graphs: their operators, their bytes, and their products against PyTorch's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import pocketgpt
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+VARIANTS = {"int8": (8, 64), "q4": (4, 32)}
+Place = tuple[int, int]  # offset and length within the weights file
+
+
+@pytest.fixture(scope="module", params=list(VARIANTS))
+def variant(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def graph(tiny_folder: Path, variant: str) -> onnx.GraphProto:
+    path = tiny_folder / "onnx" / f"model_{variant}.onnx"
+    return onnx.load(path, load_external_data=False).graph
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def places(graph: onnx.GraphProto) -> dict[str, Place]:
+    found = {}
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            found[tensor.name] = int(entries["offset"]), int(entries["length"])
+    return found
+
+
+def test_operators(graph: onnx.GraphProto, variant: str) -> None:
+    bits, block_size = VARIANTS[variant]
+    found = Counter(node.op_type for node in graph.node)
+    assert found["MatMulNBits"] == 4 * 2 + 1
+    assert found["GatherBlockQuantized"] == 1
+    assert found["GroupQueryAttention"] == 2
+    left_over = {"MatMul", "FusedMatMul", "Reshape", "DequantizeLinear", "Transpose"}
+    assert left_over & set(found) == set()
+    for node in graph.node:
+        if node.op_type == "MatMulNBits":
+            has = attributes(node)
+            assert (has["bits"], has["block_size"], has["accuracy_level"]) == (bits, block_size, 4)
+        if node.op_type == "GatherBlockQuantized":
+            has = attributes(node)
+            assert (has["bits"], has["block_size"]) == (bits, block_size)
+
+
+def test_biases_go_into_the_products(graph: onnx.GraphProto) -> None:
+    products = [node for node in graph.node if node.op_type == "MatMulNBits"]
+    biased = [node for node in products if len(node.input) == 6]
+    assert len(biased) == 8
+    assert all(node.input[5].endswith(".bias") for node in biased)
+
+
+def test_embedding_and_head_read_the_same_bytes(graph: onnx.GraphProto, variant: str) -> None:
+    (lookup,) = (node for node in graph.node if node.op_type == "GatherBlockQuantized")
+    (head,) = (node for node in graph.node if "logits" in node.output)
+    assert head.op_type == "MatMulNBits"
+    place = places(graph)
+    assert place[lookup.input[0]] == place[head.input[1]]
+    assert place[head.input[1]][1] == 400 * 128 * VARIANTS[variant][0] // 8
+    assert lookup.input[2] == head.input[2]
+
+
+def test_the_weights_file_has_no_gap(
+    graph: onnx.GraphProto, tiny_folder: Path, variant: str
+) -> None:
+    """Every byte belongs to a tensor, and none to two but the embedding's."""
+    distinct = sorted(set(places(graph).values()))
+    end = 0
+    for offset, length in distinct:
+        assert end <= offset <= end + 64, "overlapping tensors, or a gap"
+        end = offset + length
+    assert (tiny_folder / "onnx" / f"model_{variant}.onnx_data").stat().st_size == end
+
+
+def test_every_matrix_is_stored_once(graph: onnx.GraphProto) -> None:
+    assert {t.data_type for t in graph.initializer if "packed" in t.name} == {
+        onnx.TensorProto.UINT8
+    }
+    left = [
+        t.name
+        for t in graph.initializer
+        if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2 and "scales" not in t.name
+    ]
+    assert left == ["transformer.wpe.weight"]
+
+
+def dequantized(folder: Path, variant: str) -> dict[str, NDArray[np.float32]]:
+    """Every quantized matrix as `[out, in]`, read from the file by hand."""
+    graph = onnx.load(folder / "onnx" / f"model_{variant}.onnx").graph
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    bits = VARIANTS[variant][0]
+    found = {}
+    for name, packed in tensors.items():
+        if name.endswith(".packed"):
+            stored = packed.astype(np.float32)
+            if bits == 4:
+                halves = np.stack([packed & 15, packed >> 4], axis=-1)
+                stored = halves.reshape(*packed.shape[:2], -1).astype(np.float32)
+            scales = tensors[name.removesuffix(".packed") + ".scales"]
+            values = (stored - 2 ** (bits - 1)) * scales[..., None]
+            found[name.removesuffix(".packed")] = values.reshape(len(values), -1)
+    return found
+
+
+def test_logits_are_those_of_the_dequantized_weights(
+    tiny_folder: Path, tiny_reference: GPT2LMHeadModel, variant: str
+) -> None:
+    """In PyTorch with the stored numbers; what is left between them is 8-bit activations."""
+    import copy
+
+    reference = copy.deepcopy(tiny_reference)
+    parameters = dict(reference.named_parameters(remove_duplicate=False))
+    for name, matrix in dequantized(tiny_folder, variant).items():
+        parameter = parameters[name]
+        tied = name in ("lm_head.weight", "transformer.wte.weight")
+        with torch.no_grad():
+            parameter.copy_(torch.tensor(matrix if tied else matrix.T))
+    ids = np.random.default_rng(2).integers(0, 400, 60).tolist()
+    with torch.inference_mode():
+        expected = reference(torch.tensor([ids])).logits[0].numpy()
+        original = tiny_reference(torch.tensor([ids])).logits[0].numpy()
+    model = pocketgpt.load(tiny_folder, variant)
+    decoder = model.new_decoder()
+    stepped = np.concatenate([decoder.step(i).copy() for i in ids])
+    for found in (model.new_decoder().score(ids), stepped):
+        off = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+        assert off < 0.05
+        if variant == "q4":  # where rounding the weights shows
+            assert off < 0.5 * np.linalg.norm(found - original) / np.linalg.norm(original)
