@@ -73,7 +73,7 @@ def texts(name: str, value: object) -> None:
 def bias(name: str, value: object) -> None:
     """Require a mapping from token ids to numbers between -100 and 100."""
     if not isinstance(value, Mapping):
-        raise OptionError(f"{name} should map token ids to numbers, not {value!r}")
+        raise OptionError(f"{name} should be a map from token ids to numbers, not {value!r}")
     for token_id, amount in value.items():
         whole(f"a token id in {name}", token_id, at_least=0)
         number(f"{name} of token {token_id}", amount, at_least=-100, at_most=100)
