@@ -81,7 +81,7 @@ def main() -> None:
     calibration = "\n".join(opening(path, CALIBRATION_BYTES) for path in chosen)
     (arguments.out / "calibration.txt").write_text(calibration, "utf-8")
 
-    state = json.loads((arguments.work / "final" / "trainer_state.json").read_text("utf-8"))
+    state = json.loads((arguments.work / "checkpoints" / "trainer_state.json").read_text("utf-8"))
     losses = [(row["step"], row["loss"]) for row in state["log_history"] if "loss" in row]
     plot_losses(losses, arguments.out / "loss.png")
     figures = Figures(
