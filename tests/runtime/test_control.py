@@ -204,7 +204,7 @@ def test_logprobs_are_the_models_own(model: pocketgpt.Model) -> None:
         ({"min_p": 1.5}, "min_p should be at least 0 and at most 1"),
         ({"presence_penalty": 3}, "presence_penalty should be"),
         ({"logit_bias": {5: 101}}, "logit_bias of token 5"),
-        ({"logit_bias": [5]}, "logit_bias should map"),
+        ({"logit_bias": [5]}, "logit_bias should be a map"),
         ({"bad_words_ids": [[]]}, "bad_words_ids should be"),
         ({"bad_words_ids": [["a"]]}, "bad_words_ids should be a whole"),
         ({"eos_token_id": [1, "x"]}, "eos_token_id should be a whole"),
