@@ -5,6 +5,7 @@ python examples/demo.py [CHECKPOINT] [PROMPT]
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def stream(folder: Path, variant: str, prompt: str) -> pocketgpt.GenerationResul
     model.generate(prompt, max_new_tokens=2)  # the first run allocates; it is not the speed to show
     console.print(f"\n{variant}: ", style="bold", end="")
     print(prompt, end="", flush=True)
-    pieces = model.stream(prompt, max_new_tokens=NEW_TOKENS)
+    pieces = model.stream(
+        prompt, max_new_tokens=NEW_TOKENS, do_sample=True, temperature=0.8, top_p=0.95, seed=4
+    )
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
@@ -61,7 +64,11 @@ def main() -> None:
         )
     console.print()
     console.print(table)
-    console.print(f"The model folder is {folder}: try 'pocketgpt generate {folder} \"It was\"'.")
+    path = os.path.relpath(folder)
+    console.print(
+        f"\nThe model folder is {path}. Next: . .venv/bin/activate, and then", soft_wrap=True
+    )
+    console.print(f"pocketgpt generate {path} 'It was a dark night' --do-sample", soft_wrap=True)
 
 
 if __name__ == "__main__":
