@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,9 @@ def hqq(weight: Floats, form: Format) -> Rounded:
     )
     scale = scales.numpy().astype(np.float32)
     zero = np.clip(np.rint(zeros.numpy()), 0, form.top).astype(np.uint8)
-    wide = [np.repeat(grid, form.block_size, axis=1) for grid in (scale, zero)]
-    return encode(weight, *wide, form), scale, zero
+    wide_scale = np.repeat(scale, form.block_size, axis=1)
+    wide_zero = np.repeat(zero, form.block_size, axis=1)
+    return encode(weight, wide_scale, wide_zero, form), scale, zero
 
 
 class Bench:
@@ -106,6 +108,10 @@ class Bench:
         write_manifest(self.scratch, self.manifest.with_variant("mixed", entry))
         return replace(entry, quality=self.reference.compare(pocketgpt.load(self.scratch, "mixed")))
 
+    def calibrated(self, layer: Format, embedding: Format) -> Variant:
+        """Measure a model with these formats that GPTQ rounded."""
+        return self.measure(layer, embedding, self.moments_rounding())
+
     def moments_rounding(self) -> Callable[[str, Kind], Rounding]:
         """Return GPTQ with this folder's calibration text."""
         moments = Moments(self.source, self.config, self.calibration)
@@ -139,7 +145,7 @@ class Bench:
             ("4 bit, GPTQ with zeros, 128 and 32", Format(4, 128, False), Format(4, 32, False)),
             ("q4: GPTQ with zeros, 64 and 32", SCHEMES["q4"].layer, SCHEMES["q4"].embedding),
         ):
-            rows[label] = lambda a=layer, b=embedding: self.measure(a, b, self.moments_rounding())
+            rows[label] = partial(self.calibrated, layer, embedding)
         return rows
 
 

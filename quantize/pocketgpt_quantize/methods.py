@@ -18,6 +18,7 @@ from .rewrite import Quantizer, load_graph, products_of
 from .schemes import Kind, Scheme
 
 MOMENTS_SHARE = 0.1  # of the fp32 weights' size: what second moments may take at once
+MOMENTS_BYTES = 64 * 2**20  # and what they always may: a small model's text runs only once
 
 
 def quantizer_of(
@@ -54,7 +55,8 @@ class Moments:
         """Prepare; the text runs through the model when the first are asked for."""
         self._products = products_of(load_graph(source).graph)
         self._recorder = Recorder(source, config, token_ids, self._products)
-        self._budget = MOMENTS_SHARE * source.with_name(f"{source.name}_data").stat().st_size
+        weights_bytes = source.with_name(f"{source.name}_data").stat().st_size
+        self._budget = max(MOMENTS_SHARE * weights_bytes, MOMENTS_BYTES)
         self._at_hand: dict[str, NDArray[np.float64]] = {}
 
     def of(self, name: str) -> NDArray[np.float64]:

@@ -64,7 +64,8 @@ def quantize(
         A report for each variant, in the order asked for.
 
     Raises:
-        QuantizationError: a variant is unknown, a text missing, or the same text given for both.
+        QuantizationError: a variant is unknown, the folder's graph portable, a text missing, or the
+            same text given for both.
         OptionError: `max_loss` is no number from 0 on.
         ModelFolderError: the folder or its fp32 variant is missing or damaged.
 
@@ -75,6 +76,7 @@ def quantize(
     schemes = {name: scheme_of(name) for name in variants}
     _check_max_loss(max_loss)
     manifest = read_manifest(folder)
+    _check_graph(folder, manifest)
     check_files(folder, manifest.variant(FP32), verify=False)
     evaluation = read_evaluation(folder, eval_text)
     calibration = (
@@ -106,6 +108,14 @@ def _check_max_loss(max_loss: float | None) -> None:
     if max_loss is not None and not (max_loss >= 0 and math.isfinite(max_loss)):
         raise OptionError(
             f"max_loss is a relative rise of perplexity, such as 0.01 or 1%, not {max_loss}"
+        )
+
+
+def _check_graph(folder: Path, manifest: Manifest) -> None:
+    if manifest.graph == "portable":
+        raise QuantizationError(
+            f"{folder} holds a portable graph, and MatMulNBits needs the fused one: export the "
+            "checkpoint again with --graph fused (graph='fused'), where its heads fit"
         )
 
 

@@ -248,7 +248,8 @@ def save(model: ir.Model, target: Path) -> None:
         model, target.parent, f"{target.name}_data", size_threshold_bytes=INLINE_BYTES
     )
     for name, value in aliases.items():
-        packed = initializers[name.removesuffix(".rows") + ".packed"]
+        twin = name.removesuffix(".rows") + ".packed"
+        packed = initializers[twin]
         stored = packed.const_value
         assert isinstance(stored, ir.ExternalTensor)
         assert value.shape is not None
@@ -263,5 +264,5 @@ def save(model: ir.Model, target: Path) -> None:
         )
         initializers.add(value)
         if not packed.uses():
-            initializers.pop(packed.name)
+            initializers.pop(twin)
     ir.save(model, target)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketgpt_export import export
+from pocketgpt_quantize.blockwise import Floats, Format
 
 WORDS = "the a king queen boy fox owl tree river stone said went saw found gave sang old red small"
 
@@ -63,7 +68,8 @@ def small_model(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
         model(batch, labels=batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return model.eval()
+    model.eval()
+    return model
 
 
 @pytest.fixture(scope="session")
@@ -84,3 +90,25 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model_folder(exported: Path, tmp_path: Path) -> Path:
     """A copy of `exported` for one test."""
     return Path(shutil.copytree(exported, tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def onnxruntime_rounding() -> Callable[[Floats, Format], tuple[Any, Any, Any]]:
+    """`(weight [out, in], form)` -> ONNX Runtime's own packed bytes, scales and zero points."""
+    handlers = list(logging.getLogger().handlers)
+    from onnxruntime.quantization.matmul_nbits_quantizer import (
+        DefaultWeightOnlyQuantConfig,
+        DefaultWeightOnlyQuantizer,
+    )
+
+    logging.getLogger().handlers[:] = handlers  # its import sets up the root logger
+
+    def quantized(weight: Floats, form: Format) -> tuple[Any, Any, Any]:
+        config = DefaultWeightOnlyQuantConfig(
+            block_size=form.block_size, is_symmetric=form.symmetric, bits=form.bits
+        )
+        worker = DefaultWeightOnlyQuantizer(config)
+        packed, scales, zeros = worker.qbits_block_quant(np.ascontiguousarray(weight.T))
+        return packed, scales.reshape(packed.shape[:2]), zeros
+
+    return quantized

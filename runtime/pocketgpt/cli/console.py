@@ -59,7 +59,8 @@ def variants_table(manifest: Manifest) -> Table:
 
     Narrow enough for a terminal of 80 columns.
     """
-    table = Table("variant", box=SIMPLE)
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("variant", no_wrap=True)
     for heading in ("MB", *(heading for heading, _, _ in _FIGURES)):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, variant in manifest.variants.items():
