@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MATRIX := .venv-transformers5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format types check build clean
+.PHONY: help setup demo test test-slow test-matrix bench-quality lint format types check build clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
 setup: $(STAMP) ## install everything, pinned, into .venv
 
@@ -28,6 +29,19 @@ test: setup ## run the tests
 
 test-slow: setup ## run the slow tests only
 	$(BIN)/python -m pytest -m slow
+
+test-matrix: $(MATRIX)/.installed ## run the exporter's and the runtime's tests on transformers 5
+	$(MATRIX)/bin/python -m pytest tests/exporter tests/runtime
+
+$(MATRIX)/.installed: pyproject.toml constraints-transformers5.txt
+	test -x $(MATRIX)/bin/python || $(PYTHON) -m venv $(MATRIX)
+	$(MATRIX)/bin/python -m pip install --disable-pip-version-check -c constraints-transformers5.txt \
+		pytest -e '.[cli,export,lora,quantize]'
+	@touch $@
+
+bench-quality: setup ## compare ways of rounding on the bundled checkpoint: a table and a plot
+	test -d build/pocket-tales || $(BIN)/pocketgpt export models/pocket-tales build/pocket-tales
+	$(BIN)/python benchmarks/quality.py build/pocket-tales --plot build/quality.svg
 
 lint: setup ## check style and formatting with ruff
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from rich.table import Table
 
 import pocketgpt
 from pocketgpt.cli.console import progress_bars
+from pocketgpt.manifest import read_manifest
 from pocketgpt_export import export
 from pocketgpt_quantize import quantize
 
@@ -46,12 +47,12 @@ def main() -> None:
     folder = MODELS / "demo"
     with progress_bars() as progress:
         export(checkpoint, folder, overwrite=True, progress=progress)
-        manifest = quantize(folder, ["int8", "q4"], progress=progress)
+        quantize(folder, ["int8", "q4"], progress=progress)
 
     table = Table("variant")
     for heading in ("MB", "perplexity", "change", "tokens/s", "first token, ms"):
         table.add_column(heading, justify="right")
-    for name, variant in manifest.variants.items():
+    for name, variant in read_manifest(folder).variants.items():
         timings = stream(folder, name, prompt).timings
         table.add_row(
             name,

@@ -1,11 +1,39 @@
-"""Blockwise weights: a scale for every `block_size` inputs of every output."""
+"""Blockwise weights: a scale, and maybe a zero point, for `block_size` inputs of every output."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.uint8]
+
+ROWS = 4096  # of a large matrix, quantized at a time: temporaries stay small
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a matrix is stored: bits a weight, weights a scale, whether zero is always the middle.
+
+    A symmetric block's zero is `2 ** (bits - 1)`; others store theirs, `bits` more a block.
+    """
+
+    bits: int
+    block_size: int
+    symmetric: bool = True
+
+    @property
+    def middle(self) -> int:
+        """The stored number that stands for zero in a symmetric block."""
+        return 1 << self.bits - 1
+
+    @property
+    def top(self) -> int:
+        """The largest stored number."""
+        return (1 << self.bits) - 1
 
 
 @dataclass(frozen=True)
@@ -13,29 +41,53 @@ class BlockwiseWeight:
     """A quantized matrix `[out, in]` in MatMulNBits' layout.
 
     `packed` is `[out, blocks, block_size * bits / 8]` uint8, low nibble first; `scales` is
-    `[out, blocks]` float32. A stored number q stands for `(q - 2 ** (bits - 1)) * scale`.
+    `[out, blocks]` float32; `zero_points`, None where symmetric, `[out, blocks * bits / 8]` packed
+    alike. A stored number q stands for `(q - zero) * scale`.
     """
 
-    packed: NDArray[np.uint8]
-    scales: NDArray[np.float32]
-    bits: int
-    block_size: int
+    packed: Codes
+    scales: Floats
+    zero_points: Codes | None
+    format: Format
 
 
-def quantize_weight(weight: NDArray[np.float32], bits: int, block_size: int) -> BlockwiseWeight:
-    """Quantize `weight [in, out]` by symmetric rounding to nearest.
+Rounded = tuple[Codes, Floats, Codes]
+"""Stored numbers `[rows, in]`, scales and zeros `[rows, blocks]`."""
 
-    As ONNX Runtime's own quantizer: the number of largest magnitude in a block becomes the lowest
-    stored number, 0. A last block that `in` does not fill is padded with zeros.
+
+def quantize_weight(
+    weight: Floats, form: Format, rounding: Callable[[Floats, Format], Rounded]
+) -> BlockwiseWeight:
+    """Quantize `weight [out, in]` some rows at a time and lay it out.
+
+    A last block that `in` does not fill is padded with what stands for zero.
     """
-    inputs, outputs = weight.shape
-    padded = np.pad(weight.T, ((0, 0), (0, -inputs % block_size)))
-    blocks = padded.reshape(outputs, -1, block_size)
-    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), axis=-1)
-    middle = 2 ** (bits - 1)
-    scales = (largest / -middle).astype(np.float32)
-    divisors = np.where(scales == 0, np.float32(1), scales)
-    stored = np.clip(np.rint(blocks / divisors) + middle, 0, 2 * middle - 1).astype(np.uint8)
-    if bits == 4:
-        stored = stored[..., 0::2] | stored[..., 1::2] << 4
-    return BlockwiseWeight(stored, scales[..., 0], bits, block_size)
+    parts = [rounding(np.array(rows, np.float32), form) for rows in _rows(weight)]
+    codes, scales, zeros = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    missing = scales.shape[1] * form.block_size - codes.shape[1]
+    padded = np.concatenate([codes, np.repeat(zeros[:, -1:], missing, axis=1)], axis=1)
+    packed = _pack(padded, form.bits).reshape(*scales.shape, -1)
+    return BlockwiseWeight(
+        packed, scales, None if form.symmetric else _pack(zeros, form.bits), form
+    )
+
+
+def _rows(weight: Floats) -> Iterator[Floats]:
+    for start in range(0, len(weight), ROWS):
+        yield weight[start : start + ROWS]
+
+
+def _pack(codes: Codes, bits: int) -> Codes:
+    if bits == 8:
+        return codes
+    if codes.shape[1] % 2:
+        codes = np.pad(codes, ((0, 0), (0, 1)))
+    low, high = codes[:, ::2], np.left_shift(codes[:, 1::2], 4, dtype=np.uint8)
+    pairs: Codes = np.bitwise_or(low, high, dtype=np.uint8)
+    return pairs
+
+
+def blocks_of(inputs: int, form: Format) -> list[slice]:
+    """Return the columns of each block."""
+    size = form.block_size
+    return [slice(start, min(start + size, inputs)) for start in range(0, inputs, size)]

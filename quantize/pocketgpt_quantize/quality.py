@@ -1,8 +1,13 @@
-"""How far a variant is from fp32, measured on one text in one pass over all variants."""
+"""How far a variant is from fp32 on one text: fp32's distributions, recorded once, then compared.
+
+They lie on disk, in float32, while variants are measured one after another: no two models have to
+be in memory together. A text of T tokens takes 4 * T * vocab_size bytes there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,73 +16,154 @@ from pocketgpt import Model, QuantizationError
 from pocketgpt.processors import Logits, log_softmax
 from pocketgpt.score import Score, window_logits
 
-REFERENCE = "fp32"
+MIN_TOKENS = 64  # a shorter text measures noise
+PROMPTS, PROMPT_TOKENS, GREEDY_TOKENS = 16, 32, 64
+TOP = 5
+
+Progress = Callable[[int, int], None]
 
 
-class _Tally:
-    """Figures of one variant, gathered window by window."""
+class Reference:
+    """What fp32 says about a text, to hold variants against."""
 
-    def __init__(self) -> None:
-        self.log_probs: list[NDArray[np.float32]] = []
-        self.divergences: list[NDArray[np.float32]] = []
-        self.agreements: list[NDArray[np.bool_]] = []
+    def __init__(
+        self, model: Model, text: str, folder: Path, progress: Progress | None = None
+    ) -> None:
+        """Record fp32's distributions over `text` in `folder`, which has to be there.
 
-    def add(self, reference: Logits, found: Logits, targets: NDArray[np.int64]) -> None:
-        expected, actual = log_softmax(reference), log_softmax(found)
-        self.log_probs.append(actual[np.arange(len(targets)), targets])
-        self.divergences.append((np.exp(expected) * (expected - actual)).sum(axis=-1))
-        self.agreements.append(expected.argmax(axis=-1) == actual.argmax(axis=-1))
+        Args:
+            model: the fp32 variant.
+            text: what to measure on.
+            folder: where the distributions go; the caller removes it.
+            progress: called with (tokens measured, tokens in all).
 
-    def figures(self, text_bytes: int, reference: Score) -> dict[str, float]:
-        score = Score(np.concatenate(self.log_probs), text_bytes)
-        divergence = np.concatenate(self.divergences)
+        Raises:
+            QuantizationError: the text has fewer than 64 tokens.
+        """
+        self._token_ids = model.tokenizer.encode(text)
+        self._bytes = len(text.encode("utf-8"))
+        if len(self._token_ids) < MIN_TOKENS:
+            raise QuantizationError(
+                f"a text of {len(self._token_ids)} tokens is too short to measure quality on; "
+                f"give one of {MIN_TOKENS} tokens or more, better of 10,000"
+            )
+        self._folder = folder
+        log_probs = []
+        for index, (targets, found) in enumerate(self._chunks(model, progress)):
+            np.save(self._chunk(index), found)
+            log_probs.append(found[np.arange(len(targets)), targets])
+        self._score = Score(np.concatenate(log_probs), self._bytes)
+        self._prompts = prompts(self._token_ids, model.config.n_positions)
+        self._continuations = [greedy(model, prompt) for prompt in self._prompts]
+
+    def compare(self, model: Model, progress: Progress | None = None) -> dict[str, float]:
+        """Measure a variant of the same model.
+
+        `perplexity` and `bits_per_byte`; `loss`, the relative rise of perplexity over fp32;
+        `kl_mean` and `kl_p99`, the mean and 99th percentile over tokens of the Kullback-Leibler
+        divergence from fp32's distribution, in nats; `top1_agreement`, the share of tokens at which
+        both find the same one likeliest, and `top5_agreement`, the share of fp32's five likeliest
+        that are among the variant's five; `greedy_agreement`, how much of a greedy continuation of
+        up to 64 tokens equals fp32's up to the first difference, on average over prompts cut from
+        the text.
+
+        Raises:
+            QuantizationError: the variant's logits are not finite numbers.
+        """
+        log_probs, divergences, top1, top5 = [], [], [], []
+        for index, (targets, actual) in enumerate(self._chunks(model, progress)):
+            expected = np.load(self._chunk(index))
+            log_probs.append(actual[np.arange(len(targets)), targets])
+            divergences.append((np.exp(expected) * (expected - actual)).sum(axis=-1))
+            top1.append(expected.argmax(axis=-1) == actual.argmax(axis=-1))
+            top5.append(top_overlap(expected, actual, TOP))
+        score, divergence = (
+            Score(np.concatenate(log_probs), self._bytes),
+            np.concatenate(divergences),
+        )
+        if not (np.isfinite(divergence).all() and np.isfinite(score.log_probs).all()):
+            raise QuantizationError(
+                f"{model.variant} gives logits that are not finite; it does not suit this model"
+            )
         return {
             "perplexity": score.perplexity,
             "bits_per_byte": score.bits_per_byte,
-            "loss": score.perplexity / reference.perplexity - 1,
+            "loss": score.perplexity / self._score.perplexity - 1,
             "kl_mean": max(0.0, float(divergence.mean(dtype=np.float64))),
             "kl_p99": max(0.0, float(np.quantile(divergence, 0.99))),
-            "top1_agreement": float(np.concatenate(self.agreements).mean()),
+            "top1_agreement": float(np.concatenate(top1).mean()),
+            "top5_agreement": float(np.concatenate(top5).mean()),
+            "greedy_agreement": self._greedy_agreement(model),
         }
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """fp32's own figures, by `compare`'s names: it agrees with itself."""
+        return {
+            "perplexity": self._score.perplexity,
+            "bits_per_byte": self._score.bits_per_byte,
+            "loss": 0.0,
+            "kl_mean": 0.0,
+            "kl_p99": 0.0,
+            "top1_agreement": 1.0,
+            "top5_agreement": 1.0,
+            "greedy_agreement": 1.0,
+        }
 
-def measure(
-    models: Mapping[str, Model], text: str, progress: Callable[[int, int], None] | None = None
-) -> dict[str, dict[str, float]]:
-    """Measure variants of one model, fp32 among them, on `text`.
+    def _chunks(
+        self, model: Model, progress: Progress | None
+    ) -> Iterator[tuple[NDArray[np.int64], Logits]]:
+        """Yield `(targets [n], log-probabilities [n, vocab_size])`, windows half overlapping."""
+        n_positions, done = model.config.n_positions, 0
+        for targets, logits in window_logits(
+            model.new_decoder, self._token_ids, n_positions, n_positions // 2
+        ):
+            yield np.asarray(targets), log_softmax(logits)
+            done += len(targets)
+            if progress:
+                progress(done, len(self._token_ids) - 1)
 
-    Sliding windows of the whole context, half of it apart. A variant's figures: `perplexity`;
-    `bits_per_byte`; `loss`, the relative rise of perplexity over fp32; `kl_mean` and `kl_p99`, the
-    mean and 99th percentile over tokens of the Kullback-Leibler divergence from fp32's distribution
-    in nats; `top1_agreement`, the share of tokens at which both find the same one likeliest.
+    def _chunk(self, index: int) -> Path:
+        return self._folder / f"{index}.npy"
 
-    Args:
-        models: by variant; `fp32` has to be there.
-        text: what to measure on.
-        progress: called with (tokens measured, tokens in all).
+    def _greedy_agreement(self, model: Model) -> float:
+        shares = [
+            common_prefix(greedy(model, prompt), expected) / len(expected)
+            for prompt, expected in zip(self._prompts, self._continuations, strict=True)
+        ]
+        return sum(shares) / len(shares)
 
-    Raises:
-        QuantizationError: the text is shorter than two tokens.
-    """
-    reference = models[REFERENCE]
-    token_ids = reference.tokenizer.encode(text)
-    if len(token_ids) < 2:
-        raise QuantizationError("the evaluation text is shorter than two tokens; give a longer one")
-    n_positions = reference.config.n_positions
-    tallies = {name: _Tally() for name in models}
-    passes = [
-        window_logits(model.new_decoder, token_ids, n_positions, n_positions // 2)
-        for model in models.values()
-    ]
-    done = 0
-    for steps in zip(*passes, strict=True):
-        chunks = dict(zip(models, steps, strict=True))
-        targets = np.asarray(chunks[REFERENCE][0])
-        for name, (_, logits) in chunks.items():
-            tallies[name].add(chunks[REFERENCE][1], logits, targets)
-        done += len(targets)
-        if progress:
-            progress(done, len(token_ids) - 1)
-    size = len(text.encode("utf-8"))
-    score = Score(np.concatenate(tallies[REFERENCE].log_probs), size)
-    return {name: tally.figures(size, score) for name, tally in tallies.items()}
+
+def prompts(token_ids: Sequence[int], n_positions: int) -> list[Sequence[int]]:
+    """Cut up to 16 prompts of up to 32 tokens, evenly spaced, from a text."""
+    length = min(PROMPT_TOKENS, n_positions // 2)
+    count = min(PROMPTS, len(token_ids) // length)
+    starts = [index * len(token_ids) // count for index in range(count)]
+    return [token_ids[start : start + length] for start in starts]
+
+
+def greedy(model: Model, prompt: Sequence[int]) -> list[int]:
+    """Return the likeliest 64 tokens after a prompt (fewer in a short context), past any EOS."""
+    decoder = model.new_decoder()
+    logits = decoder.prefill(prompt)
+    made = [int(logits[0].argmax())]
+    while len(made) < min(GREEDY_TOKENS, model.config.n_positions - len(prompt)):
+        made.append(int(decoder.step(made[-1])[0].argmax()))
+    return made
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many leading items two sequences of one length share."""
+    pairs = enumerate(zip(first, second, strict=True))
+    return next((index for index, (a, b) in pairs if a != b), len(first))
+
+
+def top_overlap(expected: Logits, actual: Logits, count: int) -> NDArray[np.float64]:
+    """Return, row by row, the share of `expected`'s `count` largest among `actual`'s."""
+    count = min(count, expected.shape[-1])
+    likeliest, found = (
+        np.argpartition(-logits, count - 1, axis=-1)[:, :count] for logits in (expected, actual)
+    )
+    hits = (likeliest[:, :, None] == found[:, None, :]).any(axis=-1)
+    share: NDArray[np.float64] = hits.mean(axis=-1)
+    return share

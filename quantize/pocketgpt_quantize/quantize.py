@@ -1,7 +1,8 @@
-"""`quantize`: make variants of a model folder, measure what each one lost, then install them."""
+"""`quantize`: make variants of a model folder, measure each loss, install those that hold."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -9,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pocketgpt
-from pocketgpt import Model, QuantizationError
-from pocketgpt.config import read_json
-from pocketgpt.files import sha256, staging_folder, write_json
+from pocketgpt import OptionError, QuantizationError
+from pocketgpt.config import read_config, read_json
+from pocketgpt.files import staging_folder, write_json
 from pocketgpt.manifest import (
     FileRecord,
     Manifest,
@@ -21,11 +22,16 @@ from pocketgpt.manifest import (
     variant_path,
     write_manifest,
 )
+from pocketgpt.tokenizer import Tokenizer
 
-from .quality import REFERENCE, measure
-from .rewrite import write_quantized
+from .methods import quantizer_of
+from .quality import Reference
+from .report import VariantReport
+from .rewrite import write_blockwise
 from .schemes import scheme_of
+from .texts import Text, read_calibration, read_evaluation
 
+FP32 = "fp32"
 Progress = Callable[[str, int, int], None]
 
 
@@ -34,102 +40,162 @@ def quantize(
     variants: Sequence[str],
     *,
     eval_text: str | os.PathLike[str] | None = None,
+    calibration_text: str | os.PathLike[str] | None = None,
+    max_loss: float | None = None,
+    accept_loss: bool = False,
     progress: Progress | None = None,
-) -> Manifest:
-    """Make variants from a folder's fp32 one and write what each lost into the manifest.
+) -> list[VariantReport]:
+    """Make variants from a folder's fp32 one, measure each against it, install those that hold.
 
-    Nothing in the folder changes until every variant is made and measured.
+    Nothing in the folder changes until every variant is made and measured. A variant whose
+    perplexity rises by more than is allowed is not installed; an older one of its name stays.
 
     Args:
         folder: a model folder.
         variants: `int8`, `q4`.
         eval_text: a text to measure on; None for the folder's evaluation.txt.
+        calibration_text: a text for the methods that look at one; None for the folder's
+            calibration.txt.
+        max_loss: the relative rise of perplexity allowed, for all; None for each variant's own.
+        accept_loss: install variants over it too; the manifest then says so.
         progress: called with (what is done now, units done, units in all).
 
     Returns:
-        The folder's new manifest.
+        A report for each variant, in the order asked for.
 
     Raises:
-        QuantizationError: a variant is unknown, or there is no text to measure on.
+        QuantizationError: a variant is unknown, the folder's graph portable, a text missing, or the
+            same text given for both.
+        OptionError: `max_loss` is no number from 0 on.
         ModelFolderError: the folder or its fp32 variant is missing or damaged.
 
     Example:
-        >>> quantize("models/gpt2", ["int8", "q4"]).variants["int8"].quality["loss"]
+        >>> [report.loss for report in quantize("models/gpt2", ["int8", "q4"])]
     """
     folder = Path(folder)
-    variants = list(dict.fromkeys(variants))
-    for name in variants:
-        scheme_of(name)
+    schemes = {name: scheme_of(name) for name in variants}
+    _check_max_loss(max_loss)
     manifest = read_manifest(folder)
-    check_files(folder, manifest.variant(REFERENCE), verify=False)
-    text_path = Path(eval_text) if eval_text is not None else folder / "evaluation.txt"
-    text = _read_text(text_path)
-    with staging_folder(folder / "variants") as staging:
-        shutil.copytree(folder, staging, ignore=_no_weights, dirs_exist_ok=True)
-        for name in variants:
-            variant = _make(folder, staging, name, progress)
-            bits = {**manifest.variant(REFERENCE).bits, **variant.bits}
-            manifest = manifest.with_variant(name, replace(variant, bits=bits))
-        write_manifest(staging, manifest)
-        models = {REFERENCE: pocketgpt.load(folder, REFERENCE)}
-        models |= {name: pocketgpt.load(staging, name) for name in variants}
-        manifest = _with_quality(manifest, models, text, progress)
-        if sha256(text_path) != manifest.evaluation_sha256:  # older figures are of another text
-            for name in manifest.variants.keys() - models.keys():
-                manifest = manifest.with_variant(name, replace(manifest.variant(name), quality={}))
-        manifest = replace(manifest, evaluation_sha256=sha256(text_path))
-        _install(staging, folder, variants, manifest)
-    return manifest
+    _check_graph(folder, manifest)
+    check_files(folder, manifest.variant(FP32), verify=False)
+    evaluation = read_evaluation(folder, eval_text)
+    calibration = (
+        read_calibration(folder, calibration_text, evaluation)
+        if calibration_text is not None or any(scheme.calibrated for scheme in schemes.values())
+        else None
+    )
+    try:
+        with staging_folder(folder / "variants") as staging:
+            shutil.copytree(folder, staging, ignore=_no_weights, dirs_exist_ok=True)
+            (staging / "onnx").mkdir()
+            for name in schemes:
+                variant = _make(folder, staging, name, calibration, progress)
+                manifest = manifest.with_variant(name, variant)
+            write_manifest(staging, manifest)
+            manifest = _measure(folder, staging, manifest, list(schemes), evaluation, progress)
+            reports = [
+                _judge(name, manifest.variants[name], max_loss, accept_loss) for name in schemes
+            ]
+            _install(staging, folder, manifest, reports)
+    except OSError as error:
+        raise QuantizationError(
+            f"{folder} cannot take the variants, and lists none of them: {error}"
+        ) from error
+    return reports
+
+
+def _check_max_loss(max_loss: float | None) -> None:
+    if max_loss is not None and not (max_loss >= 0 and math.isfinite(max_loss)):
+        raise OptionError(
+            f"max_loss is a relative rise of perplexity, such as 0.01 or 1%, not {max_loss}"
+        )
+
+
+def _check_graph(folder: Path, manifest: Manifest) -> None:
+    if manifest.graph == "portable":
+        raise QuantizationError(
+            f"{folder} holds a portable graph, and MatMulNBits needs the fused one: export the "
+            "checkpoint again with --graph fused (graph='fused'), where its heads fit"
+        )
 
 
 def _no_weights(folder: str, names: list[str]) -> set[str]:
     return {name for name in names if name == "onnx" or name.startswith(".")}
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except FileNotFoundError:
-        raise QuantizationError(
-            f"{path} is missing, and quality is always measured: give a text with --eval-text FILE "
-            "(eval_text=...)"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise QuantizationError(f"{path} cannot be read as UTF-8 text: {error}") from None
-
-
-def _make(folder: Path, staging: Path, name: str, progress: Progress | None) -> Variant:
+def _make(
+    folder: Path, staging: Path, name: str, calibration: Text | None, progress: Progress | None
+) -> Variant:
     def report(done: int, total: int) -> None:
         if progress:
             progress(f"quantizing to {name}", done, total)
 
-    scheme = scheme_of(name)
-    path = variant_path(name)
-    (staging / path).parent.mkdir(exist_ok=True)
-    bits = write_quantized(folder / variant_path(REFERENCE), staging / path, scheme, report)
-    records = tuple(FileRecord.of(staging, file) for file in (path, f"{path}_data"))
-    return Variant(records, bits, scheme.block_size)
+    scheme, source, path = scheme_of(name), folder / variant_path(FP32), variant_path(name)
+    used = calibration if scheme.calibrated else None
+    token_ids = Tokenizer(folder / "tokenizer.json").encode(used.content) if used else []
+    quantizer = quantizer_of(scheme, source, read_config(folder), token_ids)
+    bits = write_blockwise(source, staging / path, quantizer, report)
+    return Variant(
+        files=tuple(FileRecord.of(staging, file) for file in (path, f"{path}_data")),
+        bits=bits,
+        block_size=scheme.block_size,
+        method=scheme.method,
+        calibration_sha256=used.sha256 if used else None,
+    )
 
 
-def _with_quality(
-    manifest: Manifest, models: dict[str, Model], text: str, progress: Progress | None
+def _measure(
+    folder: Path,
+    staging: Path,
+    manifest: Manifest,
+    names: list[str],
+    evaluation: Text,
+    progress: Progress | None,
 ) -> Manifest:
-    def report(done: int, total: int) -> None:
-        if progress:
-            progress("measuring quality", done, total)
+    """Return the manifest with the figures of fp32 and `names`; one model is loaded at a time."""
 
-    for name, figures in measure(models, text, report).items():
-        manifest = manifest.with_variant(name, replace(manifest.variant(name), quality=figures))
-    return manifest
+    def report(name: str) -> Callable[[int, int], None]:
+        def step(done: int, total: int) -> None:
+            if progress:
+                progress(f"measuring {name}", done, total)
 
+        return step
 
-def _install(staging: Path, folder: Path, names: list[str], manifest: Manifest) -> None:
-    """Rename the files into place, then the texts that list them, so that none is listed early."""
+    distributions = staging / "distributions"
+    distributions.mkdir()
+    reference = Reference(
+        pocketgpt.load(folder, FP32), evaluation.content, distributions, report(FP32)
+    )
+    figures = {FP32: reference.figures}
     for name in names:
-        for record in manifest.variant(name).files:
+        figures[name] = reference.compare(pocketgpt.load(staging, name), report(name))
+    for name, quality in figures.items():
+        measured = replace(
+            manifest.variants[name], quality=quality, evaluation_sha256=evaluation.sha256
+        )
+        manifest = manifest.with_variant(name, measured)
+    return replace(manifest, evaluation_sha256=evaluation.sha256)
+
+
+def _judge(name: str, variant: Variant, max_loss: float | None, accept_loss: bool) -> VariantReport:
+    allowed = scheme_of(name).max_loss if max_loss is None else max_loss
+    within = variant.quality["loss"] <= allowed
+    judged = replace(variant, max_loss=allowed, loss_accepted=accept_loss and not within)
+    return VariantReport(name, judged, installed=within or accept_loss)
+
+
+def _install(
+    staging: Path, folder: Path, measured: Manifest, reports: Sequence[VariantReport]
+) -> None:
+    """Rename the files into place, then the texts that list them, so that none is listed early."""
+    installed = {report.name: report.variant for report in reports if report.installed}
+    for variant in installed.values():
+        for record in variant.files:
             (staging / record.path).replace(folder / record.path)
+    old = read_manifest(folder).variants
+    variants = {**old, FP32: measured.variants[FP32], **installed}
     config = read_json(folder / "config.json")
-    external = {Path(variant_path(name)).name: True for name in manifest.variants}
+    external = {Path(variant_path(name)).name: True for name in variants}
     config["transformers.js_config"] = {"use_external_data_format": external}
     write_json(folder / "config.json", config)
-    write_manifest(folder, manifest)
+    write_manifest(folder, replace(measured, variants=variants))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,82 +12,132 @@ from numpy.typing import NDArray
 
 from pocketgpt import QuantizationError
 
-from .blockwise import BlockwiseWeight, quantize_weight
-from .schemes import Scheme
+from .blockwise import BlockwiseWeight, Floats
+from .schemes import Kind
 
 DOMAIN = "com.microsoft"
 INLINE_BYTES = 256  # shape inference reads small constants from the graph itself
 INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: quantize activations per row and block
 
+Quantizer = Callable[[str, Kind, Floats], BlockwiseWeight]
 
-def write_quantized(
-    source: Path, target: Path, scheme: Scheme, progress: Callable[[int, int], None] | None = None
+
+def write_blockwise(
+    source: Path,
+    target: Path,
+    quantizer: Quantizer,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
     """Quantize the fp32 graph at `source` into `target` and its weights, `target` + `_data`.
 
-    Weights are read one at a time from the memory-mapped source.
+    Weights are read one at a time from the memory-mapped source; `quantizer` is called with the
+    name, the kind and the values `[out, in]` of each.
 
     Returns:
         The stored bits of every weight matrix, by name.
 
     Raises:
-        QuantizationError: the graph is not one that `pocketgpt export` wrote.
+        QuantizationError: the graph is not one that `pocketgpt export` wrote, or a weight is not
+            finite.
     """
-    model = ir.load(source)
+    model = load_graph(source)
     graph = model.graph
-    embeddings = _embedding_gathers(graph)
-    products = [node for node in graph if node.op_type in ("MatMul", "FusedMatMul")]
-    if not products or not embeddings:
-        raise QuantizationError(f"{source} has no products to quantize; export the model again")
+    uses = weights_of(graph)
     bits: dict[str, int] = {}
-    packed: dict[str, tuple[ir.Value, ir.Value]] = {}
-    for done, node in enumerate(products):
-        weight = node.inputs[1]
-        assert weight is not None
-        assert weight.name is not None
-        is_head = node.op_type == "FusedMatMul"
-        bits[weight.name] = scheme.embedding_bits if is_head else scheme.layer_bits
-        quantized = quantize_weight(_matrix(weight, transposed=is_head), *_format(scheme, is_head))
-        packed[weight.name] = _add_weight(graph, weight.name, quantized)
-        _replace_product(graph, node, packed[weight.name], quantized)
-        if weight in embeddings:
-            _replace_gather(graph, embeddings[weight], packed[weight.name], quantized)
+    for done, (name, nodes) in enumerate(uses.items()):
+        kind = kind_of(nodes)
+        quantized = quantizer(name, kind, matrix_of(graph, name, nodes))
+        bits[name] = quantized.format.bits
+        stored = _add_weight(graph, name, quantized)
+        for node in nodes:
+            if node.op_type == "Gather":
+                _replace_gather(graph, node, stored, quantized, checked=kind == "positions")
+            else:
+                _replace_product(graph, node, stored, quantized)
+        graph.initializers.pop(name)
         if progress:
-            progress(done + 1, len(products))
-    for name in bits:
-        if not graph.initializers[name].uses():
-            graph.initializers.pop(name)
-    _save(model, target)
+            progress(done + 1, len(uses))
+    save(model, target)
     return bits
 
 
-def _embedding_gathers(graph: ir.Graph) -> dict[ir.Value, ir.Node]:
-    return {
-        node.inputs[0]: node
-        for node in graph
-        if node.op_type == "Gather"
-        and node.inputs[0] is not None
-        and node.inputs[0].is_initializer()
-    }
+def load_graph(source: Path) -> ir.Model:
+    """Read a graph that `pocketgpt export` wrote; its weights stay in their file.
+
+    Raises:
+        QuantizationError: it has no products or no embedding.
+    """
+    model = ir.load(source)
+    kinds = {node.op_type for nodes in weights_of(model.graph).values() for node in nodes}
+    if not {"Gather", "MatMul"} <= kinds:
+        raise QuantizationError(f"{source} has no products to quantize; export the model again")
+    return model
 
 
-def _matrix(weight: ir.Value, *, transposed: bool) -> NDArray[np.float32]:
-    """Return the weight as `[in, out]`; the head's lies as `[out, in]`."""
-    assert weight.const_value is not None
-    array: NDArray[np.float32] = weight.const_value.numpy()
-    return array.T if transposed else array
+def weights_of(graph: ir.Graph) -> dict[str, list[ir.Node]]:
+    """Return every weight matrix by name, with the lookups and products that use it, in order."""
+    found: dict[str, list[ir.Node]] = {}
+    for node in graph:
+        place = {"Gather": 0, "MatMul": 1, "FusedMatMul": 1}.get(node.op_type)
+        weight = node.inputs[place] if place is not None else None
+        if weight is not None and weight.is_initializer() and weight.name in graph.initializers:
+            assert weight.name is not None
+            found.setdefault(weight.name, []).append(node)
+    return found
 
 
-def _format(scheme: Scheme, is_head: bool) -> tuple[int, int]:
-    return (scheme.embedding_bits if is_head else scheme.layer_bits), scheme.block_size
+@dataclass(frozen=True)
+class Product:
+    """A product by a weight: the weight's name, the name of what it multiplies, its width."""
+
+    weight: str
+    input: str
+    width: int
 
 
-def _add_weight(
-    graph: ir.Graph, name: str, quantized: BlockwiseWeight
-) -> tuple[ir.Value, ir.Value]:
-    arrays = ((f"{name}.packed", quantized.packed), (f"{name}.scales", quantized.scales))
-    packed, scales = (_initializer(graph, key, array) for key, array in arrays)
-    return packed, scales
+def products_of(graph: ir.Graph) -> list[Product]:
+    """Return the products of weights, in the order in which `weights_of` has those."""
+    found = []
+    for name, nodes in weights_of(graph).items():
+        for node in nodes:
+            if node.op_type != "Gather":
+                assert node.inputs[0] is not None
+                assert node.inputs[0].name is not None
+                found.append(Product(name, node.inputs[0].name, _inputs_of(node)))
+    return found
+
+
+def kind_of(nodes: list[ir.Node]) -> Kind:
+    """Return what a weight is by how it is used: multiplied by, looked up in, or both."""
+    uses = {node.op_type for node in nodes}
+    if "Gather" not in uses:
+        return "layer"
+    return "positions" if uses == {"Gather"} else "embedding"
+
+
+def matrix_of(graph: ir.Graph, name: str, nodes: list[ir.Node]) -> Floats:
+    """Return a weight as `[out, in]`; embeddings lie so, the others transposed.
+
+    Raises:
+        QuantizationError: it holds NaN or infinity.
+    """
+    tensor = graph.initializers[name].const_value
+    assert tensor is not None
+    array: Floats = tensor.numpy()
+    if not np.isfinite(array).all():
+        raise QuantizationError(f"the weights hold NaN or infinity, in {name}; mend the checkpoint")
+    return array.T if any(node.op_type == "MatMul" for node in nodes) else array
+
+
+Stored = tuple[ir.Value, ir.Value, ir.Value | None]  # packed, scales, zero points
+
+
+def _add_weight(graph: ir.Graph, name: str, quantized: BlockwiseWeight) -> Stored:
+    packed = _initializer(graph, f"{name}.packed", quantized.packed)
+    scales = _initializer(graph, f"{name}.scales", quantized.scales)
+    if quantized.zero_points is None:
+        return packed, scales, None
+    return packed, scales, _initializer(graph, f"{name}.zero_points", quantized.zero_points)
 
 
 def _initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
@@ -98,23 +149,22 @@ def _initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.V
 
 
 def _replace_product(
-    graph: ir.Graph, node: ir.Node, weight: tuple[ir.Value, ir.Value], quantized: BlockwiseWeight
+    graph: ir.Graph, node: ir.Node, weight: Stored, quantized: BlockwiseWeight
 ) -> None:
     """Replace a product, and the bias addition after it if there is one, by MatMulNBits."""
-    packed, scales = weight
-    outputs, inputs = quantized.packed.shape[0], _inputs_of(node)
+    packed, scales, zeros = weight
     bias_node = _bias_addition(node)
-    arguments: list[ir.Value | None] = [node.inputs[0], packed, scales]
+    arguments: list[ir.Value | None] = [node.inputs[0], packed, scales, zeros]
     if bias_node is not None:
-        arguments += [None, None, bias_node.inputs[1]]
+        arguments += [None, bias_node.inputs[1]]
     product = ir.node(
         "MatMulNBits",
         arguments,
         {
-            "K": inputs,
-            "N": outputs,
-            "bits": quantized.bits,
-            "block_size": quantized.block_size,
+            "K": _inputs_of(node),
+            "N": quantized.packed.shape[0],
+            "bits": quantized.format.bits,
+            "block_size": quantized.format.block_size,
             "accuracy_level": INT8_ACTIVATIONS,
         },
         domain=DOMAIN,
@@ -148,26 +198,35 @@ def _bias_addition(node: ir.Node) -> ir.Node | None:
 
 
 def _replace_gather(
-    graph: ir.Graph, node: ir.Node, weight: tuple[ir.Value, ir.Value], quantized: BlockwiseWeight
+    graph: ir.Graph, node: ir.Node, weight: Stored, quantized: BlockwiseWeight, *, checked: bool
 ) -> None:
-    """Look the embedding up in the head's packed bytes.
+    """Look an embedding up in packed bytes, the head's where it has one.
 
     GatherBlockQuantized wants them as `[vocab, width * bits / 8]`: the initializer made here gets
-    the head's place in the weights file in `_save`.
+    the place of the `.packed` one in the weights file in `save`.
     """
-    packed, scales = weight
+    packed, scales, zeros = weight
     assert packed.name is not None
+    rows = quantized.packed.shape[0]
     flat = _initializer(
         graph,
         packed.name.removesuffix(".packed") + ".rows",
-        quantized.packed.reshape(quantized.packed.shape[0], -1),
+        quantized.packed.reshape(rows, -1),
     )
+    index = node.inputs[1]
+    if checked:
+        # GatherBlockQuantized takes any index, and Gather none out of range: it is how padding on
+        # the left fails.
+        table = _initializer(graph, f"{flat.name}.range", np.arange(rows, dtype=np.int64))
+        guard = ir.node("Gather", [table, index])
+        graph.insert_before(node, guard)
+        index = guard.outputs[0]
     lookup = ir.node(
         "GatherBlockQuantized",
-        [flat, node.inputs[1], scales],
+        [flat, index, scales, zeros],
         {
-            "bits": quantized.bits,
-            "block_size": quantized.block_size,
+            "bits": quantized.format.bits,
+            "block_size": quantized.format.block_size,
             "gather_axis": 0,
             "quantize_axis": 1,
         },
@@ -181,7 +240,7 @@ def _replace_gather(
     )
 
 
-def _save(model: ir.Model, target: Path) -> None:
+def save(model: ir.Model, target: Path) -> None:
     """Save with the weights beside, each run of bytes once: `.rows` take the place of `.packed`."""
     initializers = model.graph.initializers
     aliases = {name: initializers.pop(name) for name in [*initializers] if name.endswith(".rows")}
@@ -189,7 +248,9 @@ def _save(model: ir.Model, target: Path) -> None:
         model, target.parent, f"{target.name}_data", size_threshold_bytes=INLINE_BYTES
     )
     for name, value in aliases.items():
-        stored = initializers[name.removesuffix(".rows") + ".packed"].const_value
+        twin = name.removesuffix(".rows") + ".packed"
+        packed = initializers[twin]
+        stored = packed.const_value
         assert isinstance(stored, ir.ExternalTensor)
         assert value.shape is not None
         value.const_value = ir.ExternalTensor(
@@ -202,4 +263,6 @@ def _save(model: ir.Model, target: Path) -> None:
             base_dir=target.parent,
         )
         initializers.add(value)
+        if not packed.uses():
+            initializers.pop(twin)
     ir.save(model, target)

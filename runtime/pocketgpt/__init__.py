@@ -10,15 +10,21 @@ from .errors import (
     ProofError,
     ProviderError,
     QuantizationError,
+    SessionError,
     VariantNotFoundError,
 )
-from .generation import Timings
-from .model import GenerationResult, Model, Stream, load
+from .model import Model, load
 from .options import GenerationOptions
+from .results import GenerationResult, Timings, TokenLogprobs
 from .score import Score
+from .score_file import FileScore
+from .streaming import BatchStream, Stream
+from .text_session import Session
 
 __all__ = [
+    "BatchStream",
     "CheckpointError",
+    "FileScore",
     "GenerationOptions",
     "GenerationResult",
     "MissingExtraError",
@@ -30,8 +36,11 @@ __all__ = [
     "ProviderError",
     "QuantizationError",
     "Score",
+    "Session",
+    "SessionError",
     "Stream",
     "Timings",
+    "TokenLogprobs",
     "VariantNotFoundError",
     "__version__",
     "load",

@@ -5,6 +5,7 @@
     │                                 longer than the context
     ├── ModelFolderError              a model folder is missing, damaged or from another version
     │   └── VariantNotFoundError      the folder has no such variant
+    ├── SessionError                  a saved session cannot be restored
     ├── ProviderError                 an execution provider is unavailable or not active
     ├── CheckpointError               a checkpoint cannot be exported (pocketgpt_export)
     ├── ProofError                    a graph differs from its checkpoint (pocketgpt_export)
@@ -31,6 +32,10 @@ class ModelFolderError(PocketGPTError):
 
 class VariantNotFoundError(ModelFolderError):
     """The model folder has no such variant."""
+
+
+class SessionError(PocketGPTError):
+    """A saved session is damaged, or belongs to another model or variant."""
 
 
 class ProviderError(PocketGPTError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -38,15 +39,46 @@ def write_json(path: Path, content: Any) -> None:
 def staging_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target`; whatever is left of it is removed at the end.
 
-    It lies on the target's file system, so what is built in it can be renamed into place.
+    It lies on the target's file system, so what is built in it can be renamed into place. A process
+    that was killed leaves its own behind, hidden; the next one for the same target removes it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.partial-"))
+    prefix = f".{target.name}.partial-"
+    for leftover in target.parent.glob(f"{glob.escape(prefix)}*"):
+        with _locked(leftover) as abandoned:
+            if abandoned:
+                shutil.rmtree(leftover, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
     try:
         staging.chmod(0o755)  # mkdtemp makes it private
-        yield staging
+        with _locked(staging):
+            yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a folder's lock, which the system drops when its holder dies; yield whether it is held.
+
+    Where a system has no such locks (Windows), it never is, and leftovers stay.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
 
 
 def sha256(path: Path) -> str:

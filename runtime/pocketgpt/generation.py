@@ -1,96 +1,108 @@
-"""The loop from prompt ids to new ids: choose a token, see whether to stop, step."""
+"""The loop from prompts to new tokens: step every row, choose, see which rows have ended."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-
-from .decoder import Decoder
-from .options import GenerationOptions
-from .processors import Logits, apply_temperature, keep_top_k, keep_top_p, softmax
-
-FinishReason = Literal["eos", "length"]
+from .beam import beam_search
+from .decoder import Decoder, PrefillCancelledError
+from .prefixes import PrefixCache
+from .processors import Logits
+from .row import Row
+from .tokenizer import Tokenizer
 
 
-@dataclass(frozen=True)
-class Timings:
-    """Where the time of a generation went, in seconds.
-
-    `time_to_first_token` runs from the call to the first new token; `decode_seconds` from there to
-    the last one, which is `new_tokens - 1` steps.
-    """
-
-    prompt_tokens: int
-    new_tokens: int
-    time_to_first_token: float
-    decode_seconds: float
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Decoding speed after the first token; None when there was no second one."""
-        if self.new_tokens < 2:
-            return None
-        return (self.new_tokens - 1) / self.decode_seconds
-
-
-@dataclass
-class Progress:
-    """What a generation has made so far; whole once `finish_reason` is set."""
-
-    token_ids: list[int] = field(default_factory=list)
-    finish_reason: FinishReason | None = None
-    timings: Timings | None = None
-
-
-def generate_ids(
-    decoder: Decoder,
-    prompt_ids: Sequence[int],
-    options: GenerationOptions,
+def generate_texts(
+    prompts: Sequence[Sequence[Row]],
+    new_decoder: Callable[[int], Decoder],
+    prefixes: PrefixCache,
+    tokenizer: Tokenizer,
     n_positions: int,
-    progress: Progress,
-) -> Iterator[int]:
-    """Yield new token ids after `prompt_ids` and record them in `progress`."""
-    started = time.perf_counter()
-    first = started
-    room = n_positions - len(prompt_ids)
-    budget = min(options.new_token_budget(len(prompt_ids)), room)
-    random = np.random.default_rng(None if options.seed is None else [options.seed, 0])
-    if budget > 0:
-        logits = decoder.prefill(prompt_ids)
-    while len(progress.token_ids) < budget:
-        if progress.token_ids:
-            logits = decoder.step(progress.token_ids[-1])
-        token_id = choose(logits, options, random)
-        if not progress.token_ids:
-            first = time.perf_counter()
-        progress.token_ids.append(token_id)
-        yield token_id
-        if token_id in options.eos_token_ids:
-            progress.finish_reason = "eos"
+    batch_size: int,
+    cancelled: Callable[[], bool],
+) -> Iterator[tuple[Row, str]]:
+    """Continue the rows of every prompt, yielding each piece of text as it is final.
+
+    Args:
+        prompts: for each prompt the rows to return.
+        new_decoder: makes a decoder of so many rows, empty.
+        prefixes: what earlier prompts left in memory.
+        tokenizer: for beam search with stop strings.
+        n_positions: the context.
+        batch_size: most rows to decode at once.
+        cancelled: asked before every step; when it says so, all that goes on ends.
+    """
+    searched = [rows for rows in prompts if rows[0].options.num_beams > 1]
+    plain = [rows for rows in prompts if rows[0].options.num_beams == 1]
+    waiting = [row for rows in plain for row in rows if row.finish_reason is None]
+    for start in range(0, len(waiting), batch_size):
+        batch = waiting[start : start + batch_size]
+        if cancelled():
+            return
+        if len(batch) > 1:
+            yield from generate_rows(new_decoder(len(batch)), batch, n_positions, cancelled)
+        else:
+            with prefixes.decoder_for(batch[0]) as decoder:
+                yield from generate_rows(decoder, batch, n_positions, cancelled)
+    for rows in searched:
+        if rows[0].finish_reason is None and not cancelled():
+            beam_search(new_decoder(rows[0].options.num_beams), rows, tokenizer, cancelled)
+            yield from ((row, row.text) for row in rows)
+
+
+def generate_rows(
+    decoder: Decoder, rows: Sequence[Row], n_positions: int, cancelled: Callable[[], bool]
+) -> Iterator[tuple[Row, str]]:
+    """Continue `rows` until every one has ended, yielding each piece of text as it is final.
+
+    Args:
+        decoder: as many rows, empty; one that holds the beginning of the only row's prompt does,
+            too. Afterwards a decoder of one row holds all tokens but the last.
+        rows: none of them ended.
+        n_positions: the context.
+        cancelled: asked before every step; when it says so, the rows end as `cancelled`.
+    """
+    active = list(rows)
+    try:
+        logits = _prefill(decoder, active, cancelled)
+    except PrefillCancelledError:
+        return
+    while True:
+        for slot, row in enumerate(active):
+            piece = row.add(row.choose(logits[slot : slot + 1]))
+            if row.finish_reason is None and row.out_of_time:
+                piece += row.finish("time")
+            if piece:
+                yield row, piece
+        staying = [slot for slot, row in enumerate(active) if row.finish_reason is None]
+        if not staying or cancelled():
             break
-    progress.finish_reason = progress.finish_reason or "length"
-    progress.timings = Timings(
-        prompt_tokens=len(prompt_ids),
-        new_tokens=len(progress.token_ids),
-        time_to_first_token=first - started,
-        decode_seconds=time.perf_counter() - first,
-    )
+        if len(staying) < len(active):
+            decoder.keep_rows(staying)
+            active = [active[slot] for slot in staying]
+        _make_room(decoder, active, n_positions)
+        logits = decoder.step([row.token_ids[-1] for row in active])
+    for row in active:
+        if row.finish_reason is None and (piece := row.finish("cancelled")):
+            yield row, piece
 
 
-def choose(logits: Logits, options: GenerationOptions, random: np.random.Generator) -> int:
-    """Return the next token for logits `[1, vocab_size]`, in transformers' order of processors."""
-    if not options.do_sample:
-        return int(logits[0].argmax())
-    if options.temperature != 1.0:
-        logits = apply_temperature(logits, options.temperature)
-    if options.top_k:
-        logits = keep_top_k(logits, options.top_k)
-    if options.top_p < 1.0:
-        logits = keep_top_p(logits, options.top_p)
-    cumulative = np.cumsum(softmax(logits)[0], dtype=np.float64)
-    drawn = random.random() * cumulative[-1]
-    return int(np.searchsorted(cumulative, drawn, side="right"))
+def _prefill(decoder: Decoder, rows: Sequence[Row], cancelled: Callable[[], bool]) -> Logits:
+    if len(rows) > 1:
+        return decoder.prefill_rows([row.prompt_ids for row in rows], cancelled)
+    row = rows[0]
+    row.reused_tokens = decoder.cache.length
+    return decoder.prefill(row.prompt_ids[row.reused_tokens :], 0, cancelled)
+
+
+def _make_room(decoder: Decoder, rows: Sequence[Row], n_positions: int) -> None:
+    """Where a row fills the context, compute its first `keep` tokens and newest half afresh.
+
+    Learned positions cannot be shifted. The last token stays for the step to come.
+    """
+    for slot, row in enumerate(rows):
+        if decoder.cache.lengths[slot] == n_positions:
+            ids = row.ids.tolist()
+            decoder.rewind(0, slot)
+            decoder.prefill(ids[: row.options.keep] + ids[-(n_positions // 2) : -1], slot)
+            row.reprefills += 1

@@ -35,14 +35,21 @@ class Variant:
     """One precision of the model.
 
     `bits` gives the stored bits per weight of every weight tensor; `block_size` the weights that
-    share one scale (None where there are no blocks); `quality` the figures measured on the
-    folder's evaluation text.
+    share one scale (None where there are no blocks, or not one size of them); `quality` the figures
+    measured on the text that `evaluation_sha256` names; `method` how the weights were rounded, and
+    `calibration_sha256` the text that helped; `max_loss` the rise of perplexity that was allowed,
+    and `loss_accepted` whether a greater one was, on request.
     """
 
     files: tuple[FileRecord, ...]
     bits: Mapping[str, int]
     block_size: int | None = None
     quality: Mapping[str, float] = field(default_factory=dict)
+    method: str | None = None
+    evaluation_sha256: str | None = None
+    calibration_sha256: str | None = None
+    max_loss: float | None = None
+    loss_accepted: bool = False
 
     @property
     def bytes(self) -> int:
@@ -54,9 +61,11 @@ class Variant:
 class Manifest:
     """The folder's table of contents.
 
-    `source` names the checkpoint; `proof` holds the worst absolute differences between the fp32
-    graph's logits and PyTorch's, by check; `evaluation_sha256` names the text that `quality`
-    figures were measured on.
+    `source` names the checkpoint, `revision` its commit where it came from the hub, `base` what it
+    was merged into where it is an adapter, `tokenizer` where that came from if from elsewhere;
+    `parameters` counts its weights; `proof` holds the worst absolute differences between the fp32
+    graph's logits and PyTorch's, by check, and how many texts the tokenizers treat differently;
+    `evaluation_sha256` names the text that the latest `quality` figures were measured on.
     """
 
     producer: str
@@ -67,6 +76,10 @@ class Manifest:
     proof: Mapping[str, float]
     variants: Mapping[str, Variant]
     evaluation_sha256: str | None = None
+    parameters: int | None = None
+    revision: str | None = None
+    base: str | None = None
+    tokenizer: str | None = None
     format_version: int = FORMAT_VERSION
 
     def variant(self, name: str) -> Variant:

@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import onnxruntime as ort
 
+from . import checks
 from .config import ModelConfig, read_config, read_generation_defaults
 from .decoder import Decoder
-from .errors import OptionError
-from .generation import FinishReason, Progress, Timings, generate_ids
+from .generation import generate_texts
 from .manifest import Manifest, check_files, read_manifest, variant_path
 from .options import GenerationOptions
-from .score import Score, score_ids
+from .portable import PortableDecoder
+from .prefixes import PrefixCache
+from .requests import Request, each_prompts_options, resolve_options, resolve_prompt
+from .results import GenerationResult
+from .row import Row
+from .score import Score, checked_stride, score_ids
+from .score_file import FileScore, score_file
 from .session import open_session
-from .tokenizer import TextStream, Tokenizer
+from .streaming import BatchStream, Stream
+from .text_session import Session
+from .tokenizer import Tokenizer
 
 # What `load` takes, where nothing is asked for, in this order: on a CPU 8-bit weights are the
 # fastest variant whose text is as good as fp32's.
 PREFERRED_VARIANTS = ("int8", "fp32")
-
-
-@dataclass(frozen=True)
-class GenerationResult:
-    """What a generation made: the new text, its token ids (a final EOS included), why it ended."""
-
-    text: str
-    token_ids: list[int]
-    finish_reason: FinishReason
-    timings: Timings
-
-
-class Stream:
-    """Iterates over the pieces of a text as they are made; `result` is there at the end."""
-
-    def __init__(self, pieces: Callable[[Stream], Iterator[str]]) -> None:
-        self.result: GenerationResult | None = None
-        self._pieces = pieces(self)
-
-    def __iter__(self) -> Iterator[str]:
-        return self._pieces
-
-    def __next__(self) -> str:
-        return next(self._pieces)
+BATCH_SIZE = 16  # rows decoded at once where nothing is asked for
 
 
 class Model:
@@ -57,6 +42,7 @@ class Model:
         config: the model's shape.
         manifest: what the folder holds.
         variant: the loaded variant's name.
+        prefixes: what earlier prompts left in memory, where `load` was told to keep any.
     """
 
     def __init__(
@@ -67,61 +53,120 @@ class Model:
         manifest: Manifest,
         variant: str,
         generation_defaults: dict[str, Any],
+        prefix_cache_bytes: int = 0,
     ) -> None:
         """Use `load` instead."""
         self.tokenizer = tokenizer
         self.config = config
         self.manifest = manifest
         self.variant = variant
+        self.prefixes = PrefixCache(self.new_decoder, prefix_cache_bytes)
         self._session = session
         self._defaults = generation_defaults
 
-    def generate(self, prompt: str, **options: Any) -> GenerationResult:
-        """Continue `prompt`.
+    @overload
+    def generate(self, prompt: str, **options: Any) -> GenerationResult: ...
+    @overload
+    def generate(self, prompt: list[str], **options: Any) -> list[GenerationResult]: ...
+    def generate(
+        self,
+        prompt: str | list[str],
+        *,
+        on_piece: Callable[..., object] | None = None,
+        **options: Any,
+    ) -> GenerationResult | list[GenerationResult]:
+        """Continue a prompt, or each of several.
 
         Args:
-            prompt: the text to continue; an empty one starts from the BOS token.
-            options: fields of `GenerationOptions`, over the folder's generation_config.json.
+            prompt: the text to continue, or a list of them; an empty one starts from the BOS token.
+            on_piece: called with each piece of text as soon as it is final; with its text's index
+                and the piece where several texts are made.
+            options: fields of `GenerationOptions`, over the folder's generation_config.json; and
+                `options` and `batch_size`, see `stream`.
+
+        Returns:
+            The result; a list, prompt by prompt, for a list of prompts, or where
+            `num_return_sequences` is above 1.
 
         Raises:
-            OptionError: an option is unknown or out of range, or the prompt exceeds the context.
+            OptionError: an option is unknown or out of range, or a prompt exceeds the context.
 
         Example:
             >>> model = pocketgpt.load("models/gpt2")
             >>> model.generate("Once upon a time", max_new_tokens=40).text
         """
-        stream = self.stream(prompt, **options)
-        for _ in stream:
-            pass
+        stream: Stream | BatchStream = self.stream(prompt, **options)
+        for piece in stream:
+            if on_piece:
+                on_piece(*piece) if isinstance(piece, tuple) else on_piece(piece)
         assert stream.result is not None
         return stream.result
 
-    def stream(self, prompt: str, **options: Any) -> Stream:
-        """Continue `prompt`, yielding its text as it is made, never half a character.
+    @overload
+    def stream(self, prompt: str, **options: Any) -> Stream: ...
+    @overload
+    def stream(self, prompt: list[str], **options: Any) -> BatchStream: ...
+    def stream(
+        self,
+        prompt: str | list[str],
+        *,
+        options: Sequence[Mapping[str, Any]] | None = None,
+        batch_size: int = BATCH_SIZE,
+        **shared: Any,
+    ) -> Stream | BatchStream:
+        """Continue a prompt, or each of several, yielding text as it is made, whole characters.
 
-        Args and errors are `generate`'s; errors are raised by this call, not by the iteration.
+        Errors are `generate`'s, raised by this call rather than by the iteration. Beam search
+        yields a text once it is done, as no part of it is final before.
+
+        Args:
+            prompt: the text to continue, or a list of them.
+            options: a dictionary of options for each prompt of a list, over `shared`.
+            batch_size: most texts to decode at once; memory grows with it.
+            shared: options that hold for all.
+
+        Returns:
+            A `Stream` of strings, or where `generate` gives a list, a `BatchStream` of
+            `(index, string)`.
         """
-        resolved = GenerationOptions.resolve(self._defaults, options)
-        prompt_ids = self._prompt_ids(prompt, resolved)
-        resolved.new_token_budget(len(prompt_ids))
+        checks.whole("batch_size", batch_size, at_least=1)
+        several = isinstance(prompt, (list, tuple))
+        prompts: list[str] = list(prompt) if several else [prompt]  # type: ignore[list-item]
+        given = each_prompts_options(prompts, options, shared)
+        requests = [self._request(text, own) for text, own in zip(prompts, given, strict=True)]
+        if several or requests[0].options.num_return_sequences > 1:
+            return BatchStream(
+                lambda cancelled, done: self._pieces(requests, batch_size, cancelled, done)
+            )
 
-        def pieces(stream: Stream) -> Iterator[str]:
-            text, progress = TextStream(self.tokenizer), Progress()
-            made: list[str] = []
-            ids = generate_ids(
-                self.new_decoder(), prompt_ids, resolved, self.config.n_positions, progress
-            )
-            for piece in _chain(map(text.push, ids), text.finish):
-                if piece:
-                    made.append(piece)
-                    yield piece
-            assert progress.finish_reason is not None
-            assert progress.timings is not None
-            stream.result = GenerationResult(
-                "".join(made), progress.token_ids, progress.finish_reason, progress.timings
-            )
+        def pieces(
+            cancelled: Callable[[], bool], done: Callable[[GenerationResult], None]
+        ) -> Generator[str, None, None]:
+            indexed = self._pieces(requests, 1, cancelled, lambda results: done(results[0]))
+            with closing(indexed):
+                yield from (piece for _, piece in indexed)
 
         return Stream(pieces)
+
+    def session(self) -> Session:
+        """Return an empty text that can be appended to and continued without computing it again."""
+        return Session(self, self.new_decoder())
+
+    def restore(self, path: str | os.PathLike[str]) -> Session:
+        """Return a session as `Session.save` wrote it.
+
+        Raises:
+            SessionError: the file is no session, is damaged, or is another model's or variant's.
+        """
+        return Session.restore(self, Path(path))
+
+    def resolve(self, options: Mapping[str, Any]) -> GenerationOptions:
+        """Combine options with the folder's generation_config.json and check them.
+
+        Raises:
+            OptionError: one is unknown, out of range, or does not suit the model.
+        """
+        return resolve_options(self._defaults, options, self.config)
 
     def score(
         self,
@@ -146,24 +191,59 @@ class Model:
         )
         return Score(log_probs, len(text.encode("utf-8")))
 
-    def new_decoder(self) -> Decoder:
-        """Return a decoder with an empty cache, for work below the level of text."""
-        return Decoder(self._session, self.config)
+    def score_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        stride: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> FileScore:
+        """Score a UTF-8 text file, which may be larger than memory, as `score` scores a text.
 
-    def _prompt_ids(self, prompt: str, options: GenerationOptions) -> list[int]:
-        if not isinstance(prompt, str):
-            raise OptionError(f"prompt should be a string, not {type(prompt).__name__}")
-        prompt_ids = self.tokenizer.encode(prompt)
-        if not prompt_ids:
-            if options.bos_token_id is None:
-                raise OptionError("an empty prompt needs a bos_token_id, and the folder has none")
-            prompt_ids = [options.bos_token_id]
-        if len(prompt_ids) > self.config.n_positions:
-            raise OptionError(
-                f"the prompt has {len(prompt_ids)} tokens, the model's context is "
-                f"{self.config.n_positions}; shorten it"
+        Raises:
+            OptionError: it cannot be read or is too short, or the stride not within the context.
+        """
+        n_positions = self.config.n_positions
+        stride = checked_stride(stride, n_positions)
+        return score_file(
+            Path(path), self.tokenizer, self.new_decoder, n_positions, stride, progress
+        )
+
+    def new_decoder(self, batch_size: int = 1) -> Decoder:
+        """Return a decoder with an empty cache, for work below the level of text."""
+        decoder = PortableDecoder if self.manifest.graph == "portable" else Decoder
+        return decoder(self._session, self.config, batch_size)
+
+    def _request(self, prompt: object, options: Mapping[str, Any]) -> Request:
+        return resolve_prompt(prompt, self.resolve(options), self.tokenizer, self.config)
+
+    def _pieces(
+        self,
+        requests: Sequence[Request],
+        batch_size: int,
+        cancelled: Callable[[], bool],
+        done: Callable[[list[GenerationResult]], None],
+    ) -> Generator[tuple[int, str], None, None]:
+        n_positions = self.config.n_positions
+        prompts: list[list[Row]] = []
+        index = 0
+        for request in requests:
+            prompts.append(request.rows(self.tokenizer, n_positions, index))
+            index += len(prompts[-1])
+        try:
+            texts = generate_texts(
+                prompts,
+                self.new_decoder,
+                self.prefixes,
+                self.tokenizer,
+                n_positions,
+                batch_size,
+                cancelled,
             )
-        return prompt_ids
+            for row, piece in texts:
+                yield row.index, piece
+        finally:
+            done([row.result() for rows in prompts for row in rows])
 
 
 def load(
@@ -173,6 +253,7 @@ def load(
     provider: str = "auto",
     threads: int | None = None,
     verify: bool = False,
+    prefix_cache_bytes: int = 0,
 ) -> Model:
     """Load a variant of a model folder.
 
@@ -182,12 +263,17 @@ def load(
         provider: `auto`, `cpu`, or one of ONNX Runtime's own provider names.
         threads: threads to compute with; None for the physical cores this process may use.
         verify: check every file's sha256, not only names and sizes.
+        prefix_cache_bytes: how much memory the keys and values of ended texts may keep, so that a
+            prompt which begins like an earlier one goes on from there. Off by default: tokens taken
+            from a cache were computed in other chunks, and a quantized variant's logits may differ
+            by that, within its tolerance.
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or has no such variant.
         ProviderError: the provider is unavailable.
-        OptionError: `threads` is no whole number above 0.
+        OptionError: `threads` or `prefix_cache_bytes` is no whole number, or too small.
     """
+    checks.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
     folder = Path(folder)
     manifest = read_manifest(folder)
     if variant is None:
@@ -200,9 +286,5 @@ def load(
         manifest=manifest,
         variant=variant,
         generation_defaults=read_generation_defaults(folder),
+        prefix_cache_bytes=prefix_cache_bytes,
     )
-
-
-def _chain(pieces: Iterator[str], last: Callable[[], str]) -> Iterator[str]:
-    yield from pieces
-    yield last()

@@ -1,7 +1,8 @@
-"""What shapes the next token's distribution: small pure functions on `[batch_size, vocab]` logits.
+"""What narrows the draw of the next token: pure functions on `[batch_size, vocab]` logits.
 
-Each equals the class of the same name in transformers' `generation/logits_process.py`. A token that
-may not be drawn gets minus infinity.
+Each equals a class in transformers' `generation/logits_process.py`, which its docstring names where
+the name differs. A token that may not be drawn gets minus infinity. `min_tokens_to_keep` is how
+many of the best tokens stay whatever happens. penalties.py and constraints.py hold the others.
 """
 
 from __future__ import annotations
@@ -11,30 +12,68 @@ from numpy.typing import NDArray
 
 Logits = NDArray[np.float32]
 
+_MINUS_INFINITY = np.float32(-np.inf)
+
 
 def apply_temperature(logits: Logits, temperature: float) -> Logits:
     """Divide by `temperature`: above 1 flattens the distribution, below 1 sharpens it."""
     return logits / np.float32(temperature)
 
 
-def keep_top_k(logits: Logits, top_k: int) -> Logits:
+def keep_top_k(logits: Logits, top_k: int, min_tokens_to_keep: int = 1) -> Logits:
     """Keep the `top_k` most likely tokens, and any that tie with the last of them."""
-    top_k = min(top_k, logits.shape[-1])
+    top_k = min(max(top_k, min_tokens_to_keep), logits.shape[-1])
     threshold = np.partition(logits, -top_k, axis=-1)[:, -top_k, None]
-    return np.where(logits < threshold, -np.inf, logits).astype(np.float32)
+    return np.where(logits < threshold, _MINUS_INFINITY, logits)
 
 
-def keep_top_p(logits: Logits, top_p: float) -> Logits:
+def keep_top_p(logits: Logits, top_p: float, min_tokens_to_keep: int = 1) -> Logits:
     """Keep the smallest set of most likely tokens whose probabilities reach `top_p`.
 
-    Nucleus sampling, https://arxiv.org/abs/1904.09751; at least one token stays.
+    Nucleus sampling, https://arxiv.org/abs/1904.09751.
     """
-    order = np.argsort(logits, axis=-1, kind="stable")
-    ascending = np.take_along_axis(logits, order, axis=-1)
-    dropped = np.cumsum(softmax(ascending), axis=-1) <= 1 - top_p
-    dropped[:, -1] = False
-    kept = np.where(dropped, np.float32(-np.inf), ascending)
+    result = np.full_like(logits, _MINUS_INFINITY)
+    for row, kept in zip(logits, result, strict=True):
+        # Tokens that are out already have no share: sorting the others is the whole cost.
+        candidates = np.flatnonzero(row > _MINUS_INFINITY)
+        order = candidates[np.argsort(row[candidates], kind="stable")]
+        stays = np.cumsum(softmax(row[order])) > 1 - top_p
+        stays[-min_tokens_to_keep:] = True
+        kept[order[stays]] = row[order[stays]]
+    return result
+
+
+def keep_min_p(logits: Logits, min_p: float, min_tokens_to_keep: int = 1) -> Logits:
+    """Keep the tokens at least `min_p` times as likely as the likeliest one.
+
+    https://arxiv.org/abs/2407.01082
+    """
+    probabilities = softmax(logits)
+    dropped = probabilities < np.float32(min_p) * probabilities.max(axis=-1, keepdims=True)
+    count = min(min_tokens_to_keep, logits.shape[-1])
+    best = np.argpartition(logits, -count, axis=-1)[:, -count:]
+    np.put_along_axis(dropped, best, False, axis=-1)
+    return np.where(dropped, _MINUS_INFINITY, logits)
+
+
+def keep_typical(logits: Logits, typical_p: float, min_tokens_to_keep: int = 1) -> Logits:
+    """Keep the tokens whose information is closest to the entropy, as many as reach `typical_p`.
+
+    Locally typical sampling, https://arxiv.org/abs/2202.00666; transformers' TypicalLogitsWarper.
+    """
+    log_probabilities = log_softmax(logits)
+    probabilities = np.exp(log_probabilities)
+    finite = np.where(probabilities > 0, log_probabilities, 0)
+    entropy = -(finite * probabilities).sum(axis=-1, keepdims=True)
+    distance = np.abs(-log_probabilities - entropy)
+    order = np.argsort(distance, axis=-1, kind="stable")
+    distance = np.take_along_axis(distance, order, axis=-1)
+    reached = np.cumsum(np.take_along_axis(probabilities, order, axis=-1), axis=-1)
+    last = np.minimum((reached < typical_p).sum(axis=-1), logits.shape[-1] - 1)
+    dropped = distance > np.take_along_axis(distance, last[:, None], axis=-1)
+    dropped[:, :min_tokens_to_keep] = False
     result = np.empty_like(logits)
+    kept = np.where(dropped, _MINUS_INFINITY, np.take_along_axis(logits, order, axis=-1))
     np.put_along_axis(result, order, kept, axis=-1)
     return result
 

@@ -36,6 +36,18 @@ class Score:
         return -float(self.log_probs.sum(dtype=np.float64)) / math.log(2) / self.bytes
 
 
+def checked_stride(stride: int | None, n_positions: int) -> int:
+    """Return the stride to use; None stands for half the context.
+
+    Raises:
+        OptionError: it is not within the context.
+    """
+    stride = n_positions // 2 if stride is None else stride
+    if not 1 <= stride <= n_positions:
+        raise OptionError(f"stride should be between 1 and the context {n_positions}, not {stride}")
+    return stride
+
+
 def windows(length: int, n_positions: int, stride: int) -> Iterator[tuple[int, int, int]]:
     """Yield `(begin, first, end)`: feed tokens `begin:end`, score tokens `first:end`.
 
@@ -88,9 +100,7 @@ def score_ids(
     Raises:
         OptionError: there are fewer than two tokens, or `stride` is not within the context.
     """
-    stride = n_positions // 2 if stride is None else stride
-    if not 1 <= stride <= n_positions:
-        raise OptionError(f"stride should be between 1 and the context {n_positions}, not {stride}")
+    stride = checked_stride(stride, n_positions)
     if len(token_ids) < 2:
         raise OptionError(
             f"a text of {len(token_ids)} tokens cannot be scored: nothing precedes the first token"

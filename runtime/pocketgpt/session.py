@@ -6,7 +6,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from .errors import ModelFolderError, OptionError, ProviderError
+from . import checks
+from .errors import ModelFolderError, ProviderError
 from .threads import physical_cores
 
 PROVIDERS = {"auto": "CPUExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -28,8 +29,7 @@ def open_session(
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
         ModelFolderError: ONNX Runtime cannot load the graph.
     """
-    if threads is not None and (type(threads) is not int or threads < 1):
-        raise OptionError(f"threads should be a whole number of at least 1, not {threads!r}")
+    checks.whole("threads", threads, at_least=1, optional=True)
     name = PROVIDERS.get(provider, provider)
     available = ort.get_available_providers()
     if name not in available:

@@ -44,6 +44,9 @@ def test_json_has_the_results_fields(cli: Cli, tiny_folder: Path) -> None:
         "text": expected.text,
         "token_ids": expected.token_ids,
         "finish_reason": "length",
+        "logprobs": None,
+        "score": None,
+        "reprefills": 0,
     }
     assert timings["prompt_tokens"] == len(model.tokenizer.encode("灯台守は"))
     assert timings["new_tokens"] == 9

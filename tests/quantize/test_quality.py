@@ -16,12 +16,21 @@ from numpy.typing import NDArray
 
 import pocketgpt
 from pocketgpt import Model, QuantizationError
-from pocketgpt_quantize.quality import measure
+from pocketgpt_quantize.quality import Reference
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-FIGURES = {"perplexity", "bits_per_byte", "loss", "kl_mean", "kl_p99", "top1_agreement"}
+FIGURES = {
+    "perplexity",
+    "bits_per_byte",
+    "loss",
+    "kl_mean",
+    "kl_p99",
+    "top1_agreement",
+    "top5_agreement",
+    "greedy_agreement",
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +74,9 @@ def test_fp32_is_pytorchs(
     assert found["perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
     bits_per_byte = sum(losses) / math.log(2) / len(text.encode("utf-8"))
     assert found["bits_per_byte"] == pytest.approx(bits_per_byte, rel=1e-4)
-    rest = {name: found[name] for name in ("loss", "kl_mean", "kl_p99", "top1_agreement")}
-    assert rest == {"loss": 0, "kl_mean": 0, "kl_p99": 0, "top1_agreement": 1}
+    rest = {name: found[name] for name in FIGURES - {"perplexity", "bits_per_byte"}}
+    agreements = {"top1_agreement": 1, "top5_agreement": 1, "greedy_agreement": 1}
+    assert rest == {"loss": 0, "kl_mean": 0, "kl_p99": 0} | agreements
 
 
 @pytest.mark.parametrize("variant", ["int8", "q4"])
@@ -93,52 +103,72 @@ class FakeDecoder:
     def prefill(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         return self._logits[None]
 
+    def step(self, token_id: int) -> NDArray[np.float32]:
+        return self._logits[None]
+
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         return np.tile(self._logits, (len(token_ids), 1))
 
 
 def fake(probabilities: Sequence[float]) -> Model:
     """A model over three tokens, a, b and c, with a context of 4."""
-    logits = np.log(probabilities).tolist()
+    with np.errstate(divide="ignore"):
+        logits = np.log(probabilities).tolist()
     tokenizer = SimpleNamespace(encode=lambda text: ["abc".index(letter) for letter in text])
     config = SimpleNamespace(n_positions=4)
     made = SimpleNamespace(
-        tokenizer=tokenizer, config=config, new_decoder=lambda: FakeDecoder(logits)
+        tokenizer=tokenizer,
+        config=config,
+        new_decoder=lambda: FakeDecoder(logits),
+        variant="fake",
     )
     return cast(Model, made)
 
 
-def test_figures_by_hand() -> None:
-    """fp32 says 1/2, 1/4, 1/4; the other one 1/4, 1/2, 1/4; the text is a, then b a a c."""
-    models = {"fp32": fake([0.5, 0.25, 0.25]), "other": fake([0.25, 0.5, 0.25])}
-    found = measure(models, "abaac")
+def test_figures_by_hand(tmp_path: Path) -> None:
+    """fp32 says 1/2, 1/4, 1/4; the other 1/4, 1/2, 1/4; the text is a, then 16 times b a a c."""
+    reference = Reference(fake([0.5, 0.25, 0.25]), "a" + 16 * "baac", tmp_path)
+    fp32, other = reference.figures, reference.compare(fake([0.25, 0.5, 0.25]))
     # Bits of b, a, a, c: fp32 2+1+1+2, the other 1+2+2+2.
-    assert found["fp32"]["perplexity"] == pytest.approx(2 ** (6 / 4), rel=1e-6)
-    assert found["other"]["perplexity"] == pytest.approx(2 ** (7 / 4), rel=1e-6)
-    assert found["fp32"]["bits_per_byte"] == pytest.approx(6 / 5, rel=1e-6)
-    assert found["other"]["bits_per_byte"] == pytest.approx(7 / 5, rel=1e-6)
-    assert found["other"]["loss"] == pytest.approx(2**0.25 - 1, rel=1e-5)
+    assert fp32["perplexity"] == pytest.approx(2 ** (6 / 4), rel=1e-6)
+    assert other["perplexity"] == pytest.approx(2 ** (7 / 4), rel=1e-6)
+    assert fp32["bits_per_byte"] == pytest.approx(16 * 6 / 65, rel=1e-6)
+    assert other["bits_per_byte"] == pytest.approx(16 * 7 / 65, rel=1e-6)
+    assert other["loss"] == pytest.approx(2**0.25 - 1, rel=1e-5)
     # 1/2 ln 2 - 1/4 ln 2 + 0, at every token.
-    assert found["other"]["kl_mean"] == pytest.approx(math.log(2) / 4, rel=1e-5)
-    assert found["other"]["kl_p99"] == pytest.approx(math.log(2) / 4, rel=1e-5)
-    assert found["other"]["top1_agreement"] == 0
-    assert found["fp32"]["top1_agreement"] == 1
+    assert other["kl_mean"] == pytest.approx(math.log(2) / 4, rel=1e-5)
+    assert other["kl_p99"] == pytest.approx(math.log(2) / 4, rel=1e-5)
+    assert other["top1_agreement"] == 0
+    assert fp32["top1_agreement"] == 1
+    assert other["top5_agreement"] == 1  # of a vocabulary of three
+    assert other["greedy_agreement"] == 0  # one goes on a a a, the other b b b
+    assert reference.compare(fake([0.4, 0.3, 0.3]))["greedy_agreement"] == 1
 
 
-@pytest.mark.parametrize("text", ["", "a"])
-def test_text_too_short(text: str) -> None:
-    with pytest.raises(QuantizationError, match="shorter than two tokens; give a longer one"):
-        measure({"fp32": fake([0.5, 0.25, 0.25])}, text)
+@pytest.mark.parametrize("probabilities", [[math.nan, 0.5, 0.5], [0.5, 0.5, 0]])
+def test_logits_that_are_not_finite(tmp_path: Path, probabilities: list[float]) -> None:
+    reference = Reference(fake([0.5, 0.25, 0.25]), 16 * "baac", tmp_path)
+    with pytest.raises(QuantizationError, match="fake gives logits that are not finite"):
+        reference.compare(fake(probabilities))
 
 
-def test_progress_reaches_the_end() -> None:
+@pytest.mark.parametrize("text", ["", "a", 63 * "a"])
+def test_text_too_short(text: str, tmp_path: Path) -> None:
+    with pytest.raises(QuantizationError, match=r"too short to measure quality on; give one of 64"):
+        Reference(fake([0.5, 0.25, 0.25]), text, tmp_path)
+
+
+def test_progress_reaches_the_end(tmp_path: Path) -> None:
     reports: list[tuple[int, int]] = []
-    measure(
-        {"fp32": fake([0.5, 0.25, 0.25])},
-        "abcabcabcabc",
-        lambda done, total: reports.append((done, total)),
-    )
-    assert reports[-1] == (11, 11)
+
+    def progress(done: int, total: int) -> None:
+        reports.append((done, total))
+
+    reference = Reference(fake([0.5, 0.25, 0.25]), 22 * "abc", tmp_path, progress)
+    assert reports[-1] == (65, 65)
+    reports.clear()
+    reference.compare(fake([0.25, 0.5, 0.25]), progress)
+    assert reports[-1] == (65, 65)
 
 
 def test_recorded_figures_are_those_of_score(

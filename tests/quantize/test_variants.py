@@ -17,11 +17,14 @@ import pocketgpt
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-VARIANTS = {"int8": (8, 64), "q4": (4, 32)}
+FORMATS = {  # bits and block size, by kind of weight
+    "int8": {"layer": (8, 64), "embedding": (8, 64), "positions": (8, 64)},
+    "q4": {"layer": (4, 64), "embedding": (4, 32), "positions": (8, 64)},
+}
 Place = tuple[int, int]  # offset and length within the weights file
 
 
-@pytest.fixture(scope="module", params=list(VARIANTS))
+@pytest.fixture(scope="module", params=list(FORMATS))
 def variant(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -30,6 +33,12 @@ def variant(request: pytest.FixtureRequest) -> str:
 def graph(tiny_folder: Path, variant: str) -> onnx.GraphProto:
     path = tiny_folder / "onnx" / f"model_{variant}.onnx"
     return onnx.load(path, load_external_data=False).graph
+
+
+def format_of(name: str, variant: str) -> tuple[int, int]:
+    """Bits and block size of the weight that a tensor belongs to."""
+    places = {"transformer.wpe.weight": "positions", "lm_head.weight": "embedding"}
+    return FORMATS[variant][places.get(name.rpartition(".")[0], "layer")]
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -46,20 +55,21 @@ def places(graph: onnx.GraphProto) -> dict[str, Place]:
 
 
 def test_operators(graph: onnx.GraphProto, variant: str) -> None:
-    bits, block_size = VARIANTS[variant]
     found = Counter(node.op_type for node in graph.node)
     assert found["MatMulNBits"] == 4 * 2 + 1
-    assert found["GatherBlockQuantized"] == 1
+    assert found["GatherBlockQuantized"] == 2
     assert found["GroupQueryAttention"] == 2
     left_over = {"MatMul", "FusedMatMul", "Reshape", "DequantizeLinear", "Transpose"}
     assert left_over & set(found) == set()
     for node in graph.node:
         if node.op_type == "MatMulNBits":
             has = attributes(node)
-            assert (has["bits"], has["block_size"], has["accuracy_level"]) == (bits, block_size, 4)
+            expected = format_of(node.input[1], variant)
+            assert (has["bits"], has["block_size"]) == expected
+            assert has["accuracy_level"] == 4
         if node.op_type == "GatherBlockQuantized":
             has = attributes(node)
-            assert (has["bits"], has["block_size"]) == (bits, block_size)
+            assert (has["bits"], has["block_size"]) == format_of(node.input[0], variant)
 
 
 def test_biases_go_into_the_products(graph: onnx.GraphProto) -> None:
@@ -70,13 +80,17 @@ def test_biases_go_into_the_products(graph: onnx.GraphProto) -> None:
 
 
 def test_embedding_and_head_read_the_same_bytes(graph: onnx.GraphProto, variant: str) -> None:
-    (lookup,) = (node for node in graph.node if node.op_type == "GatherBlockQuantized")
+    (lookup,) = (
+        node
+        for node in graph.node
+        if node.op_type == "GatherBlockQuantized" and "wpe" not in node.input[0]
+    )
     (head,) = (node for node in graph.node if "logits" in node.output)
     assert head.op_type == "MatMulNBits"
     place = places(graph)
     assert place[lookup.input[0]] == place[head.input[1]]
-    assert place[head.input[1]][1] == 400 * 128 * VARIANTS[variant][0] // 8
-    assert lookup.input[2] == head.input[2]
+    assert place[head.input[1]][1] == 400 * 128 * FORMATS[variant]["embedding"][0] // 8
+    assert list(lookup.input[2:4]) == list(head.input[2:4])
 
 
 def test_the_weights_file_has_no_gap(
@@ -92,32 +106,43 @@ def test_the_weights_file_has_no_gap(
 
 
 def test_every_matrix_is_stored_once(graph: onnx.GraphProto) -> None:
-    assert {t.data_type for t in graph.initializer if "packed" in t.name} == {
-        onnx.TensorProto.UINT8
-    }
+    stored = {t.name: t for t in graph.initializer if t.name.endswith((".packed", ".rows"))}
+    assert len(stored) == 4 * 2 + 3  # the embedding's bytes have two names
+    assert {t.data_type for t in stored.values()} == {onnx.TensorProto.UINT8}
+    assert len({places(graph)[name] for name in stored}) == 4 * 2 + 2
     left = [
         t.name
         for t in graph.initializer
         if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2 and "scales" not in t.name
     ]
-    assert left == ["transformer.wpe.weight"]
+    assert left == []
+
+
+def numbers(packed: NDArray[np.uint8], bits: int) -> NDArray[np.float32]:
+    """Stored numbers `[out, ...]`, from rows of bytes, the low half first."""
+    rows = packed.reshape(len(packed), -1)
+    if bits == 4:
+        rows = np.stack([rows & 15, rows >> 4], axis=-1).reshape(len(rows), -1)
+    return rows.astype(np.float32)
 
 
 def dequantized(folder: Path, variant: str) -> dict[str, NDArray[np.float32]]:
     """Every quantized matrix as `[out, in]`, read from the file by hand."""
     graph = onnx.load(folder / "onnx" / f"model_{variant}.onnx").graph
     tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-    bits = VARIANTS[variant][0]
     found = {}
-    for name, packed in tensors.items():
-        if name.endswith(".packed"):
-            stored = packed.astype(np.float32)
-            if bits == 4:
-                halves = np.stack([packed & 15, packed >> 4], axis=-1)
-                stored = halves.reshape(*packed.shape[:2], -1).astype(np.float32)
-            scales = tensors[name.removesuffix(".packed") + ".scales"]
-            values = (stored - 2 ** (bits - 1)) * scales[..., None]
-            found[name.removesuffix(".packed")] = values.reshape(len(values), -1)
+    for name, scales in tensors.items():
+        if not name.endswith(".scales"):
+            continue
+        weight = name.removesuffix(".scales")
+        bits = format_of(name, variant)[0]
+        ending = "packed" if f"{weight}.packed" in tensors else "rows"
+        stored = numbers(tensors[f"{weight}.{ending}"], bits).reshape(*scales.shape, -1)
+        zeros = np.full(scales.shape, 2.0 ** (bits - 1), np.float32)
+        if f"{weight}.zero_points" in tensors:
+            zeros = numbers(tensors[f"{weight}.zero_points"], bits)[:, : scales.shape[1]]
+        values = (stored - zeros[..., None]) * scales[..., None]
+        found[weight] = values.reshape(len(values), -1)
     return found
 
 
@@ -129,11 +154,12 @@ def test_logits_are_those_of_the_dequantized_weights(
 
     reference = copy.deepcopy(tiny_reference)
     parameters = dict(reference.named_parameters(remove_duplicate=False))
-    for name, matrix in dequantized(tiny_folder, variant).items():
-        parameter = parameters[name]
-        tied = name in ("lm_head.weight", "transformer.wte.weight")
+    matrices = dequantized(tiny_folder, variant)
+    assert len(matrices) == 4 * 2 + 2
+    for name, matrix in matrices.items():
+        looked_up = name in ("lm_head.weight", "transformer.wpe.weight")
         with torch.no_grad():
-            parameter.copy_(torch.tensor(matrix if tied else matrix.T))
+            parameters[name].copy_(torch.tensor(matrix if looked_up else matrix.T))
     ids = np.random.default_rng(2).integers(0, 400, 60).tolist()
     with torch.inference_mode():
         expected = reference(torch.tensor([ids])).logits[0].numpy()

@@ -170,7 +170,7 @@ def test_empty_prompt_without_bos_is_refused(tiny_copy: Path) -> None:
 @pytest.mark.parametrize("prompt", [None, 5, b"bytes", ["a", 1]])
 def test_prompt_that_is_no_text_is_refused(tiny: pocketgpt.Model, prompt: object) -> None:
     with pytest.raises(OptionError, match="prompt"):
-        tiny.generate(prompt)  # type: ignore[arg-type]
+        tiny.generate(prompt)  # type: ignore[call-overload]
 
 
 def test_the_folders_generation_config_holds(tiny_copy: Path) -> None:

@@ -12,7 +12,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 import pocketgpt
 from pocketgpt import GenerationOptions
-from pocketgpt.generation import choose
+from pocketgpt.distribution import choose
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel

@@ -7,10 +7,13 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .chat import chat
 from .export import export
 from .generate import generate
 from .inspect import inspect
 from .quantize import quantize
+from .score import score
+from .verify import verify
 
 app = typer.Typer(
     name="pocketgpt",
@@ -40,5 +43,5 @@ def _root(
     pass
 
 
-for verb in (export, quantize, generate, inspect):
+for verb in (export, quantize, generate, chat, score, inspect, verify):
     app.command()(verb)

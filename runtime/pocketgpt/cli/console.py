@@ -8,11 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..manifest import Manifest
+
+_FIGURES = (
+    ("perplexity", "perplexity", "{:.3f}"),
+    ("change", "loss", "{:+.2%}"),
+    ("KL mean", "kl_mean", "{:.5f}"),
+    ("KL 99%", "kl_p99", "{:.4f}"),
+    ("top-1", "top1_agreement", "{:.1%}"),
+    ("top-5", "top5_agreement", "{:.1%}"),
+    ("greedy", "greedy_agreement", "{:.0%}"),
+)
 
 progress_console = Console(stderr=True)
 result_console = Console()
@@ -37,27 +48,25 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def print_json(result: Any) -> None:
-    """Print a result dataclass; its field names are the keys."""
-    print(json.dumps(dataclasses.asdict(result), ensure_ascii=False, indent=2))
+    """Print a result dataclass, or a list of them; field names are the keys."""
+    several = isinstance(result, list)
+    fields = [dataclasses.asdict(one) for one in result] if several else dataclasses.asdict(result)
+    print(json.dumps(fields, ensure_ascii=False, indent=2))
 
 
 def variants_table(manifest: Manifest) -> Table:
-    """Return a table of a folder's variants: size and, where measured, quality."""
-    table = Table("variant")
-    for heading in ("MB", "of fp32", "perplexity", "change", "KL mean", "same top token"):
-        table.add_column(heading, justify="right")
-    whole = manifest.variants["fp32"].bytes
+    """Return a table of a folder's variants: size and, where measured, quality.
+
+    Narrow enough for a terminal of 80 columns.
+    """
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("variant", no_wrap=True)
+    for heading in ("MB", *(heading for heading, _, _ in _FIGURES)):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, variant in manifest.variants.items():
-        quality = variant.quality
-        measured = (
-            (
-                f"{quality['perplexity']:.3f}",
-                f"{quality['loss']:+.2%}",
-                f"{quality['kl_mean']:.5f}",
-                f"{quality['top1_agreement']:.1%}",
-            )
-            if quality
-            else ("not measured",)
-        )
-        table.add_row(name, f"{variant.bytes / 1e6:.1f}", f"{variant.bytes / whole:.0%}", *measured)
+        figures = [
+            form.format(variant.quality[key]) if key in variant.quality else ""
+            for _, key, form in _FIGURES
+        ]
+        table.add_row(name, f"{variant.bytes / 1e6:.1f}", *figures)
     return table

@@ -14,11 +14,28 @@ from .options import JsonOption
 
 def export(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint folder or a hub id.")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT", help="A checkpoint folder, a hub id, or nanoGPT's ckpt.pt."
+        ),
     ],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write.")],
     revision: Annotated[
         str | None, typer.Option("--revision", help="A hub branch, tag or commit.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option("--tokenizer", help="Take the tokenizer from this folder or hub id."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Merge the LoRA adapter CHECKPOINT into this.")
+    ] = None,
+    graph: Annotated[
+        str | None,
+        typer.Option(
+            "--graph",
+            help="fused, or portable: standard operators.  [default: fused where heads fit]",
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a model folder, its variants included.")
@@ -30,7 +47,14 @@ def export(
         import pocketgpt_export
     with progress_bars() as progress:
         manifest = pocketgpt_export.export(
-            checkpoint, folder, revision=revision, overwrite=overwrite, progress=progress
+            checkpoint,
+            folder,
+            revision=revision,
+            tokenizer=tokenizer,
+            base=base,
+            graph=graph,
+            overwrite=overwrite,
+            progress=progress,
         )
     if json:
         print_json(manifest)

@@ -9,67 +9,61 @@ import typer
 
 from ..errors import OptionError
 from ..model import load
+from ..streaming import BatchStream, Stream
 from .console import print_json, progress_console
+from .generation_flags import with_generation_flags, without_effect
+from .interrupt import INTERRUPTED, cancel_on_interrupt
 from .options import Folder, JsonOption, ProviderOption, ThreadsOption, VariantOption
 
 
+@with_generation_flags
 def generate(
     folder: Folder,
     prompt: Annotated[
         str, typer.Argument(metavar="[PROMPT|-]", help="The prompt; - reads standard input.")
     ] = "-",
     variant: VariantOption = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens to generate.  [default: 20]")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(help="Most tokens, the prompt's included.")
-    ] = None,
-    do_sample: Annotated[
-        bool | None,
-        typer.Option(
-            "--do-sample/--no-do-sample", help="Draw tokens at random.", show_default=False
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="Divides logits before drawing.  [default: 1]")
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="Draw among the likeliest k; 0 for all.  [default: 50]")
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Draw among the likeliest that reach p.  [default: 1]")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes the draws repeatable.")] = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     json: JsonOption = False,
+    *,
+    generation: dict[str, Any],
 ) -> None:
-    """Continue a prompt. Prints the new text alone, as it is made."""
-    options: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "max_length": max_length,
-        "do_sample": do_sample,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "seed": seed,
-    }
-    options = {name: value for name, value in options.items() if value is not None}
+    """Continue a prompt. Prints the new text alone, as it is made.
+
+    Ctrl-C ends the text with what was made; the exit code is then 130.
+    """
     text = _read_standard_input() if prompt == "-" else prompt
     model = load(folder, variant, provider=provider, threads=threads)
-    if json:
-        print_json(model.generate(text, **options))
-        return
-    stream = model.stream(text, **options)
-    ignored = sorted({"temperature", "top_k", "top_p", "seed"} & set(options))
-    if ignored and not do_sample:
+    stream: Stream | BatchStream = model.stream(text, **generation)
+    if (ignored := without_effect(generation)) and not json:
         progress_console.print(f"note: without --do-sample, {', '.join(ignored)} change nothing")
+    with cancel_on_interrupt(stream.cancel) as interrupted:
+        if isinstance(stream, BatchStream) or json:
+            _print_whole(stream, json)
+        else:
+            _print_pieces(stream)
+    if interrupted():
+        raise typer.Exit(INTERRUPTED)
+
+
+def _print_pieces(stream: Stream) -> None:
     try:
         for piece in stream:
             print(piece, end="", flush=True)
-    finally:  # also after Ctrl-C: what was made stays, on a line of its own
+    finally:  # whatever happened: what was made stays, on a line of its own
         print()
+
+
+def _print_whole(stream: Stream | BatchStream, json: bool) -> None:
+    """Print what is not one stream of text once it is done: JSON, or several texts."""
+    for _ in stream:
+        pass
+    assert stream.result is not None
+    if json:
+        print_json(stream.result)
+    elif isinstance(stream.result, list):
+        print("\n---\n".join(result.text for result in stream.result))
 
 
 def _read_standard_input() -> str:

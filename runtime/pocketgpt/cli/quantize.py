@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .console import print_json, progress_bars, result_console, variants_table
+from ..errors import OptionError
+from ..manifest import read_manifest
+from .console import print_json, progress_bars, progress_console, result_console, variants_table
 from .extras import needs_extra
 from .options import Folder, JsonOption
 
@@ -23,16 +26,72 @@ def quantize(
             "--eval-text", help="Text to measure quality on.  [default: FOLDER/evaluation.txt]"
         ),
     ] = None,
+    calibration_text: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration-text",
+            help="Text for the methods that look at one.  [default: FOLDER/calibration.txt]",
+        ),
+    ] = None,
+    max_loss: Annotated[
+        str | None,
+        typer.Option(
+            "--max-loss",
+            metavar="SHARE",
+            help="Rise of perplexity allowed, 1% or 0.01.  [default: each variant's own]",
+        ),
+    ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Install variants that lose more, too.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw size against quality into this file.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make smaller variants of a model folder and measure what each one lost."""
+    """Make smaller variants of a model folder, measure what each one lost, install those that hold.
+
+    Exit code 1 if one lost more than allowed: it is not installed.
+    """
     with needs_extra("quantize"):
         import pocketgpt_quantize
+    if plot is not None:
+        with needs_extra("plot"):
+            from pocketgpt_quantize.plot import check_plot_path
+            from pocketgpt_quantize.plot import plot as draw
+        check_plot_path(plot)
     with progress_bars() as progress:
-        manifest = pocketgpt_quantize.quantize(
-            folder, variants, eval_text=eval_text, progress=progress
+        reports = pocketgpt_quantize.quantize(
+            folder,
+            variants,
+            eval_text=eval_text,
+            calibration_text=calibration_text,
+            max_loss=None if max_loss is None else parse_share(max_loss),
+            accept_loss=accept_loss,
+            progress=progress,
         )
+    manifest = read_manifest(folder)
+    if plot is not None:
+        draw({**manifest.variants, **{r.name: r.variant for r in reports}}, plot)
     if json:
-        print_json(manifest)
+        print_json(reports)
     else:
-        result_console.print(variants_table(manifest))
+        shown = {report.name: report.variant for report in reports}
+        fp32 = {"fp32": manifest.variants["fp32"]}
+        result_console.print(variants_table(replace(manifest, variants=fp32 | shown)))
+    for report in reports:
+        progress_console.print(report.verdict, highlight=False, soft_wrap=True)
+    if not all(report.installed for report in reports):
+        raise typer.Exit(1)
+
+
+def parse_share(text: str) -> float:
+    """Read `1%` or `0.01`.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise OptionError(f"--max-loss should look like 1% or 0.01, not {text!r}") from None

@@ -1,0 +1,127 @@
+"""What the products' inputs look like on real text: their second moments and largest values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from pocketgpt import QuantizationError
+from pocketgpt.config import ModelConfig
+
+from .rewrite import Product
+
+MAX_TOKENS = 32_768
+CHUNK = 128  # tokens; every product's inputs for these are in memory at once
+
+Activations = dict[str, NDArray[np.float32]]
+
+
+class Recorder:
+    """Runs the fp32 graph over a text and hands out what goes into its products.
+
+    Weights stay in the memory-mapped file.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        config: ModelConfig,
+        token_ids: Sequence[int],
+        products: Sequence[Product],
+    ) -> None:
+        """Prepare `source`, the fp32 graph, over at most 32,768 of `token_ids`.
+
+        Args:
+            source: the .onnx file.
+            config: the model's shape.
+            token_ids: the calibration text.
+            products: the products whose inputs to record.
+
+        Raises:
+            QuantizationError: the text has fewer than 128 tokens.
+        """
+        if len(token_ids) < CHUNK:
+            raise QuantizationError(
+                f"a calibration text of {len(token_ids)} tokens is too short; give one of {CHUNK} "
+                "tokens or more, better of 10,000"
+            )
+        self._inputs = {product.weight: product.input for product in products}
+        self._session = _open(source, set(self._inputs.values()))
+        self._config = config
+        self._token_ids = token_ids[:MAX_TOKENS]
+
+    def activations(self, weights: Sequence[str]) -> Iterator[Activations]:
+        """Yield, chunk after chunk, what each weight multiplies, `[tokens, in]`, by weight."""
+        context = self._config.n_positions
+        for start in range(0, len(self._token_ids), context):
+            cache = self._empty_cache()
+            window = self._token_ids[start : start + context]
+            for begin in range(0, len(window), CHUNK):
+                chunk = window[begin : begin + CHUNK]
+                names = [*(self._inputs[weight] for weight in weights), *_presents(cache)]
+                feeds = _feeds(chunk, begin) | cache
+                outputs = self._session.run(names, feeds)
+                yield {w: a[0] for w, a in zip(weights, outputs[: len(weights)], strict=True)}
+                cache = dict(zip(cache, outputs[len(weights) :], strict=True))
+
+    def second_moments(self, weights: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """Return `X^T X / tokens`, `[in, in]`, of each weight's inputs X."""
+        sums: dict[str, NDArray[np.float64]] = {}
+        tokens = 0
+        for chunk in self.activations(weights):
+            for weight, rows in chunk.items():
+                moments = (rows.T @ rows).astype(np.float64)
+                sums[weight] = sums[weight] + moments if weight in sums else moments
+            tokens += len(rows)
+        return {weight: moments / tokens for weight, moments in sums.items()}
+
+    def largest(self, weights: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return each input channel's largest absolute value, `[in]`, by weight."""
+        found: dict[str, NDArray[np.float32]] = {}
+        for chunk in self.activations(weights):
+            for weight, rows in chunk.items():
+                most = np.abs(rows).max(axis=0)
+                found[weight] = np.maximum(found[weight], most) if weight in found else most
+        return found
+
+    def _empty_cache(self) -> Activations:
+        config = self._config
+        empty = np.zeros((1, config.n_head, 0, config.head_dim), np.float32)
+        sides = ((i, side) for i in range(config.n_layer) for side in ("key", "value"))
+        return {f"past_key_values.{layer}.{side}": empty for layer, side in sides}
+
+
+def _presents(cache: Activations) -> list[str]:
+    return [name.replace("past_key_values", "present") for name in cache]
+
+
+def _feeds(token_ids: Sequence[int], begin: int) -> dict[str, NDArray[np.int64]]:
+    positions = np.arange(begin, begin + len(token_ids), dtype=np.int64)
+    return {
+        "input_ids": np.array([token_ids], np.int64),
+        "position_ids": positions[None],
+        "attention_mask": np.ones((1, begin + len(token_ids)), np.int64),
+        "num_logits_to_keep": np.array(0, np.int64),
+    }
+
+
+def _open(source: Path, names: set[str]) -> ort.InferenceSession:
+    """Open the graph with further outputs, its weights still in their file."""
+    model = ir.load(source)
+    for node in list(model.graph):
+        for value in node.outputs:
+            if value.name in names:
+                value.type = ir.TensorType(ir.DataType.FLOAT)
+                model.graph.outputs.append(value)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    folder = str(source.parent)
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    options.add_session_config_entry("session.disable_prepacking", "1")  # no second copy of weights
+    content = ir.to_proto(model).SerializeToString()
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])

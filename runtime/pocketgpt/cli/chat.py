@@ -1,0 +1,64 @@
+"""`pocketgpt chat`: a conversation, line by line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..chat import Chat, read_format
+from ..errors import OptionError
+from ..model import load
+from .console import progress_console
+from .generation_flags import with_generation_flags
+from .interrupt import cancel_on_interrupt
+from .options import Folder, ProviderOption, ThreadsOption, VariantOption
+
+
+@with_generation_flags
+def chat(
+    folder: Folder,
+    variant: VariantOption = None,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = None,
+    *,
+    generation: dict[str, Any],
+) -> None:
+    """Talk with a model. A line is a turn; /new starts afresh; an empty input's end leaves.
+
+    Ctrl-C ends an answer, or at the prompt the conversation. Turns are written as the folder's chat
+    template says, or without one in DialoGPT's format.
+    """
+    format_turns = read_format(folder)
+    model = load(folder, variant, provider=provider, threads=threads)
+    model.resolve(generation)
+    conversation = Chat(model, format_turns)
+    while (line := _read_line()) is not None:
+        if line == "/new":
+            conversation = Chat(model, format_turns)
+        elif line:
+            _answer(conversation, line, generation)
+
+
+def _answer(conversation: Chat, line: str, generation: dict[str, Any]) -> None:
+    try:
+        stream = conversation.reply(line, **generation)
+    except OptionError as error:  # this line's fault: the conversation goes on
+        progress_console.print(f"error: {error}", highlight=False, markup=False)
+        return
+    with cancel_on_interrupt(stream.cancel):
+        for piece in stream:
+            print(piece, end="", flush=True)
+    print()
+    assert stream.result is not None
+    conversation.remember(stream.result.text)
+
+
+def _read_line() -> str | None:
+    """Return the next line, None at the end; the prompt is for people only."""
+    if sys.stdin.isatty():
+        progress_console.print("> ", end="")
+    try:
+        line = sys.stdin.readline()
+    except KeyboardInterrupt:
+        return None
+    return line.strip() if line else None

@@ -1,0 +1,67 @@
+"""What a generation returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["eos", "length", "stop", "time", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time of a generation went, in seconds.
+
+    `time_to_first_token` runs from the call to the first new token; `decode_seconds` from there to
+    the last one, which is `new_tokens - 1` steps. `reused_tokens` of the prompt were in a cache and
+    not computed again.
+    """
+
+    prompt_tokens: int
+    new_tokens: int
+    time_to_first_token: float
+    decode_seconds: float
+    reused_tokens: int = 0
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Decoding speed after the first token; None when there was no second one."""
+        if self.new_tokens < 2:
+            return None
+        return (self.new_tokens - 1) / self.decode_seconds
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """Natural log-probabilities at one step, by the model alone: no option has changed them.
+
+    `logprob` is the chosen token's; `top` has the likeliest tokens' ids and theirs, best first.
+    """
+
+    token_id: int
+    logprob: float
+    top: list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """What a generation made.
+
+    Attributes:
+        text: the new text; a stop string and what follows it are cut.
+        token_ids: the new tokens, a final EOS and a stop string's included.
+        finish_reason: `eos`, `length`, `stop` (a stop string), `time` (max_time) or `cancelled`.
+        timings: where the time went.
+        logprobs: one entry a token where `logprobs` was asked for.
+        score: the beam's score: its log-probability, divided by its length to the power of
+            `length_penalty`. None without beams.
+        reprefills: how often the context overflowed and was computed afresh.
+    """
+
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason
+    timings: Timings
+    logprobs: list[TokenLogprobs] | None = None
+    score: float | None = None
+    reprefills: int = 0

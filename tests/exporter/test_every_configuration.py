@@ -1,0 +1,118 @@
+"""Every configuration GPT-2 has: exported, proven, and compared with transformers once more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2LMHeadModel
+from transformers.activations import ACT2CLS
+
+import pocketgpt
+from pocketgpt import CheckpointError
+from pocketgpt_export import export, verify
+
+CHECKS = {
+    "one_shot",
+    "cached",
+    "chunked",
+    "ragged_batch",
+    "eos_prompt",
+    "context_end",
+    "tokenizer",
+}
+
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "n_inner": {"n_inner": 40},
+    "unscaled": {"scale_attn_weights": False},
+    "by_layer": {"scale_attn_by_inverse_layer_idx": True, "n_layer": 3},
+    "unscaled_by_layer": {
+        "scale_attn_weights": False,
+        "scale_attn_by_inverse_layer_idx": True,
+        "n_layer": 3,
+    },
+    "upcast": {"reorder_and_upcast_attn": True, "scale_attn_by_inverse_layer_idx": True},
+    "epsilon": {"layer_norm_epsilon": 0.1},
+    "untied": {"tie_word_embeddings": False},
+    "large_vocabulary": {"vocab_size": 1003},
+    "one_head": {"n_head": 1, "n_embd": 24},
+    "heads_of_16": {"n_embd": 48, "n_head": 3},
+    "heads_of_64": {"n_embd": 128, "n_head": 2},
+    "long_context": {"n_positions": 300},
+    "short_context": {"n_positions": 7},
+    "one_position": {"n_positions": 1},
+    "no_eos": {"eos_token_id": None, "bos_token_id": None},
+}
+ACTIVATIONS = {
+    name: {"activation_function": name, "n_layer": 1} for name in ACT2CLS if name != "gelu_new"
+}
+
+
+@pytest.mark.parametrize(
+    "fields", [*CONFIGURATIONS.values(), *ACTIVATIONS.values()], ids=[*CONFIGURATIONS, *ACTIVATIONS]
+)
+def test_configuration(
+    fields: dict[str, Any], make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint(**fields)
+    proof = export(checkpoint, tmp_path / "exported").proof
+    assert set(proof) == CHECKS
+    assert max(proof.values()) < 1e-4
+    reference = GPT2LMHeadModel.from_pretrained(checkpoint, attn_implementation="eager").eval()
+    ids = list(range(5, 5 + min(40, reference.config.n_positions)))
+    with torch.inference_mode():
+        expected = reference(torch.tensor([ids])).logits[0].numpy()
+    found = pocketgpt.load(tmp_path / "exported").new_decoder().score(ids)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("saved", "name"),
+    [
+        ({"dtype": torch.float16}, "model.safetensors"),
+        ({"dtype": torch.bfloat16}, "model.safetensors"),
+        ({"max_shard_size": "60KB"}, "model.safetensors.index.json"),
+    ],
+    ids=["fp16", "bf16", "sharded"],
+)
+def test_stored_otherwise(
+    saved: dict[str, Any], name: str, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint(**saved)
+    assert (checkpoint / name).is_file()
+    assert max(export(checkpoint, tmp_path / "exported").proof.values()) < 1e-4
+    assert verify(tmp_path / "exported").failures == ()
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_pytorch_files(sharded: bool, make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """`.bin` as OpenAI's GPT-2 has it on the hub: no `transformer.`, with the mask buffers."""
+    checkpoint = make_checkpoint()
+    tensors = GPT2LMHeadModel.from_pretrained(checkpoint).transformer.state_dict()
+    tensors["h.0.attn.bias"] = torch.ones(1, 1, 64, 64)
+    tensors["h.0.attn.masked_bias"] = torch.tensor(-1e4)
+    (checkpoint / "model.safetensors").unlink()
+    if sharded:
+        names = sorted(tensors)
+        files = {name: f"pytorch_model-{i % 2 + 1}.bin" for i, name in enumerate(names)}
+        for file in set(files.values()):
+            part = {name: tensors[name] for name in names if files[name] == file}
+            torch.save(part, checkpoint / file)
+        index = checkpoint / "pytorch_model.bin.index.json"
+        index.write_text(json.dumps({"weight_map": files}), "utf-8")
+    else:
+        torch.save(tensors, checkpoint / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    assert max(export(checkpoint, tmp_path / "exported").proof.values()) < 1e-4
+
+
+def test_odd_heads_are_refused(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(n_embd=36, n_head=3)
+    with pytest.raises(CheckpointError, match=r"heads of 12.*multiples of 8.*--graph portable"):
+        export(checkpoint, tmp_path / "exported", graph="fused")
+    assert not (tmp_path / "exported").exists()

@@ -1,0 +1,114 @@
+"""A small GPT-2 as a model folder, with texts to measure and to calibrate on."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from pocketgpt_export import export
+from pocketgpt_quantize.blockwise import Floats, Format
+
+WORDS = "the a king queen boy fox owl tree river stone said went saw found gave sang old red small"
+
+
+def text_of(seed: int, words: int) -> str:
+    """Return made-up sentences, the same for the same seed."""
+    chooser = random.Random(seed)
+    return " ".join(chooser.choice(WORDS.split()) for _ in range(words)) + ".\n"
+
+
+def small_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a byte-level tokenizer that knows the made-up words."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([text_of(0, 500)], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>"
+    )
+
+
+def small_model(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
+    """Return a model trained for seconds: what it knows, rounding makes worse."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=128,
+        n_embd=64,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+    )
+    model = GPT2LMHeadModel(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    encoded = tokenizer.backend_tokenizer.encode(text_of(3, 8192)).ids
+    ids = torch.tensor(encoded[: 64 * 128]).reshape(8, 8, 128)
+    for step in range(40):
+        batch = ids[step % 8]
+        model(batch, labels=batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    return model
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with fp32 alone; not to be changed."""
+    folder = tmp_path_factory.mktemp("exported")
+    checkpoint = folder / "checkpoint"
+    tokenizer = small_tokenizer()
+    tokenizer.save_pretrained(checkpoint)
+    small_model(tokenizer).save_pretrained(checkpoint)
+    (checkpoint / "evaluation.txt").write_text(text_of(1, 400), "utf-8")
+    (checkpoint / "calibration.txt").write_text(text_of(2, 400), "utf-8")
+    export(checkpoint, folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture
+def model_folder(exported: Path, tmp_path: Path) -> Path:
+    """A copy of `exported` for one test."""
+    return Path(shutil.copytree(exported, tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def onnxruntime_rounding() -> Callable[[Floats, Format], tuple[Any, Any, Any]]:
+    """`(weight [out, in], form)` -> ONNX Runtime's own packed bytes, scales and zero points."""
+    handlers = list(logging.getLogger().handlers)
+    from onnxruntime.quantization.matmul_nbits_quantizer import (
+        DefaultWeightOnlyQuantConfig,
+        DefaultWeightOnlyQuantizer,
+    )
+
+    logging.getLogger().handlers[:] = handlers  # its import sets up the root logger
+
+    def quantized(weight: Floats, form: Format) -> tuple[Any, Any, Any]:
+        config = DefaultWeightOnlyQuantConfig(
+            block_size=form.block_size, is_symmetric=form.symmetric, bits=form.bits
+        )
+        worker = DefaultWeightOnlyQuantizer(config)
+        packed, scales, zeros = worker.qbits_block_quant(np.ascontiguousarray(weight.T))
+        return packed, scales.reshape(packed.shape[:2]), zeros
+
+    return quantized

@@ -1,0 +1,125 @@
+"""A small random model for what is tested against transformers' generate, and its reference."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+import pocketgpt
+from pocketgpt.cli import main
+
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog and runs home again.",
+    "A naïve café: “Größe”, 灯台守, 🙂🙃, and a tab\tor two.",
+]
+EOS = [145, 212]  # two tokens that this model likes, so that it ends some of its texts
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random GPT-2 of 2 layers with a context of 64, sharp enough to have a mind of its own."""
+    folder = tmp_path_factory.mktemp("random") / "checkpoint"
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    torch.manual_seed(5)
+    config = GPT2Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        n_positions=64,
+        n_embd=64,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=EOS,
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_folder(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`random_checkpoint`, exported. Leave it as it is."""
+    from pocketgpt_export import export
+
+    folder = tmp_path_factory.mktemp("random") / "folder"
+    export(random_checkpoint, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(random_folder: Path) -> pocketgpt.Model:
+    """`random_folder`, loaded."""
+    return pocketgpt.load(random_folder, "fp32")
+
+
+Reference = Callable[..., list[tuple[list[int], float | None]]]
+
+
+@pytest.fixture(scope="session")
+def reference(random_checkpoint: Path, model: pocketgpt.Model) -> Reference:
+    """`(prompt, **options)` -> transformers' new ids, without padding, and each text's score."""
+    torch_model: Any = GPT2LMHeadModel.from_pretrained(
+        random_checkpoint, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+    def generate(prompt: str, **options: Any) -> list[tuple[list[int], float | None]]:
+        ids = torch.tensor([model.tokenizer.encode(prompt)])
+        ends = options.get("eos_token_id", EOS)
+        made = torch_model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            pad_token_id=0,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **options,
+        )
+        scores = made.get("sequences_scores", [None] * len(made.sequences))
+        texts = [_until_end(row[ids.shape[1] :].tolist(), ends) for row in made.sequences]
+        return [
+            (text, None if score is None else float(score))
+            for text, score in zip(texts, scores, strict=True)
+        ]
+
+    return generate
+
+
+def _until_end(ids: list[int], ends: int | Sequence[int]) -> list[int]:
+    ends = [ends] if isinstance(ends, int) else ends
+    last = next((i for i, token_id in enumerate(ids) if token_id in ends), len(ids))
+    return ids[: last + 1]
+
+
+@pytest.fixture
+def pocketgpt_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """`(*arguments, stdin=...)` -> exit code, standard output and standard error."""
+
+    def run(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
+        given = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
+        monkeypatch.setattr(sys, "argv", ["pocketgpt", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", given)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, *capsys.readouterr()
+
+    return run
