@@ -146,7 +146,8 @@ class FusedGPT2(nn.Module):
     def __init__(self, model: GPT2LMHeadModel) -> None:
         super().__init__()
         self.transformer = Transformer(model)
-        self.lm_head = model.lm_head
+        tied = model.lm_head.weight is model.transformer.wte.weight
+        self.lm_head = None if tied else model.lm_head
 
     def forward(
         self,
@@ -169,7 +170,7 @@ class FusedGPT2(nn.Module):
     def head(self, hidden: Tensor) -> Tensor:
         # The product reads the embedding as it lies, [V, D]: a transposed constant would be a
         # second copy.
-        weight = self.lm_head.weight
+        weight = (self.transformer.wte if self.lm_head is None else self.lm_head).weight
         return symbolic(
             "com.microsoft::FusedMatMul",
             [hidden, weight],

@@ -137,7 +137,7 @@ def _make(
     bits = write_blockwise(source, staging / path, quantizer, report)
     return Variant(
         files=tuple(FileRecord.of(staging, file) for file in (path, f"{path}_data")),
-        bits=bits,
+        bits={**read_manifest(folder).variant(FP32).bits, **bits},
         block_size=scheme.block_size,
         method=scheme.method,
         calibration_sha256=used.sha256 if used else None,

@@ -98,7 +98,7 @@ def test_version(cli: Cli) -> None:
 def test_help(cli: Cli, verb: str) -> None:
     done = cli(verb, "--help")
     assert done.returncode == 0
-    assert "Usage: pocketgpt" in done.stdout
+    assert f" {verb} [OPTIONS]" in done.stdout
 
 
 @pytest.mark.parametrize(

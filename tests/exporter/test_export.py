@@ -164,17 +164,18 @@ def test_a_failed_overwrite_keeps_the_old_folder(
 
 
 @pytest.mark.usefixtures("quick_trace")
-@pytest.mark.parametrize("failing", [1, 2, 3])
+@pytest.mark.parametrize("failing", ["moving the old aside", "putting the new in its place"])
 def test_an_overwrite_that_cannot_be_installed_keeps_the_old_folder(
-    tiny_checkpoint: Path, tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+    tiny_checkpoint: Path, tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    """Whichever rename fails: a full disk, a folder held open."""
-    rename, calls = Path.rename, 0
+    """Its files are held open, say; the first try fails, going back does not."""
+    rename, failed = Path.rename, False
 
     def fail_once(path: Path, target: Path) -> Path:
-        nonlocal calls
-        calls += 1
-        if calls == failing:
+        nonlocal failed
+        wanted = path if failing == "moving the old aside" else Path(target)
+        if wanted == tiny_copy and not failed:
+            failed = True
             raise OSError("held open")
         return rename(path, target)
 
@@ -183,6 +184,7 @@ def test_an_overwrite_that_cannot_be_installed_keeps_the_old_folder(
     with pytest.raises(pocketgpt.PocketGPTError, match="cannot be written: held open"):
         export(tiny_checkpoint, tiny_copy, overwrite=True)
     monkeypatch.undo()
+    assert failed
     assert contents(tiny_copy.parent) == before
 
 

@@ -15,7 +15,7 @@ from pocketgpt_quantize import quantize
 
 VOCABULARY, WIDTH = 32_000, 256
 
-# Kernels repack weights for speed; with that off, what is allocated shows what the graph duplicates.
+# Kernels repack weights for speed; with that off, the rest shows what the graph holds twice.
 MEASURE = """
 import re, sys
 import onnxruntime as ort

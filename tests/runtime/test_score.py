@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 def sliding_window(
     model: GPT2LMHeadModel, ids: list[int], n_positions: int, stride: int
 ) -> list[float]:
-    """Log-probabilities of `ids[1:]`, by the loop of transformers' page on perplexity."""
+    """Log-probabilities of `ids[1:]`, by the loop of transformers' page on perplexity.
+
+    Where windows do not overlap, one begins with the last token of the one before, or its first
+    token would have nothing before it.
+    """
     found: list[float] = []
     previous_end = 0
     for begin in range(0, len(ids), stride):
         end = min(begin + n_positions, len(ids))
-        window = torch.tensor([ids[begin:end]])
+        window = torch.tensor([ids[max(0, min(begin, previous_end - 1)) : end]])
         with torch.inference_mode():
-            log_probs = model(window).logits[0, :-1].log_softmax(-1)
+            log_probs = model(window[:, :-1]).logits[0].log_softmax(-1)
         each = log_probs.gather(1, window[0, 1:, None])[:, 0].tolist()
         wanted = end - previous_end if begin else end - 1
         found += each[len(each) - wanted :]
