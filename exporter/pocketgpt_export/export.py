@@ -30,6 +30,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 GRAPHS = ("fused", "portable")
 HEAD_MULTIPLE = 8  # GroupQueryAttention takes no other head sizes
 
+
 def export(
     checkpoint: str | os.PathLike[str],
     folder: str | os.PathLike[str],
