@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -137,12 +138,18 @@ def _full_name(name: str) -> str:
 
 
 def _expected_shapes(config: GPT2Config, where: str) -> dict[str, torch.Size]:
+    plain = copy.deepcopy(config)
+    plain.activation_function = "relu"  # xIELU computes with its numbers, and meta has none
     try:
         with torch.device("meta"), quiet_transformers():
-            state = GPT2LMHeadModel(config).state_dict()
+            state = _plain_names(GPT2LMHeadModel(plain).state_dict())
     except Exception as error:  # sizes that no tensor can have, a negative n_inner
         raise CheckpointError(f"{where}'s config.json is wrong: {one_line(error)}") from error
-    return {name: tensor.shape for name, tensor in _plain_names(state).items()}
+    with quiet_transformers():
+        activation = ACT2FN[config.activation_function].state_dict()
+    for layer in range(config.n_layer):
+        state |= {f"h.{layer}.mlp.act.{name}": tensor for name, tensor in activation.items()}
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _check_fit(state: dict[str, Tensor], shapes: dict[str, torch.Size], where: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -36,12 +36,12 @@ def prove(
         under `tokenizer` the number of texts that `own_tokenizer` treats otherwise.
     """
     found = {
-        "one_shot": max(_one_shot(model, case) for case in reference.whole),
-        "cached": max(_cached(model, case) for case in reference.whole),
-        "chunked": max(_chunked(model, case) for case in reference.whole),
+        "one_shot": _largest(_one_shot(model, case) for case in reference.whole),
+        "cached": _largest(_cached(model, case) for case in reference.whole),
+        "chunked": _largest(_chunked(model, case) for case in reference.whole),
         "ragged_batch": _ragged_batch(model, reference),
         "eos_prompt": _after_prefill(model, reference.with_eos, reference.prompt_tokens),
-        "context_end": max(
+        "context_end": _largest(
             _after_prefill(model, case, len(case.ids) - len(case.logits) + 1)
             for case in reference.context
         ),
@@ -103,7 +103,7 @@ def _ragged_batch(model: Model, reference: Reference) -> float:
     for step in range(decoded):
         ids = [case.ids[length + step] for case, length in zip(cases, lengths, strict=True)]
         found.append(batch.step(ids))
-    return max(
+    return _largest(
         _worst(logits[row], case.logits[length - 1 + step])
         for step, logits in enumerate(found)
         for row, (case, length) in enumerate(zip(cases, lengths, strict=True))
@@ -112,6 +112,11 @@ def _ragged_batch(model: Model, reference: Reference) -> float:
 
 def _steps(step: Callable[[int], Logits], ids: Sequence[int]) -> Logits:
     return np.concatenate([step(token_id).copy() for token_id in ids])
+
+
+def _largest(differences: Iterable[float]) -> float:
+    """Return the largest; NaN if one is, which `max` would lose."""
+    return float(np.max([*differences]))
 
 
 def _worst(found: Logits, expected: Logits) -> float:

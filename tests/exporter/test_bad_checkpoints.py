@@ -76,15 +76,15 @@ CASES: dict[str, tuple[Damage, str]] = {
     ),
     "truncated weights": (
         lambda folder: truncate(folder / "model.safetensors", 100_000),
-        "weights cannot be read",
+        r"model\.safetensors cannot be read",
     ),
     "truncated weights' header": (
         lambda folder: truncate(folder / "model.safetensors", 20),
-        "weights cannot be read",
+        r"model\.safetensors cannot be read",
     ),
     "empty weights": (
         lambda folder: truncate(folder / "model.safetensors", 0),
-        "weights cannot be read",
+        r"model\.safetensors cannot be read",
     ),
     "NaN": (
         lambda folder: edit_weights(folder, put_in(float("nan"))),

@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2LMHeadModel
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import pocketgpt
 from pocketgpt import OptionError, ProofError
+from pocketgpt.decoder import Decoder
 from pocketgpt_export import export
+from pocketgpt_export.batch import Batch
+from pocketgpt_export.checkpoint import load_checkpoint
 from pocketgpt_export.proof import TOLERANCE, prove
+from pocketgpt_export.reference import Reference, ask_reference, real_ids
 
 # `pocketgpt_export.export` the name is the function; this is the module it lies in.
 MODULE = importlib.import_module("pocketgpt_export.export")
@@ -60,38 +64,51 @@ def test_a_wrong_graph_is_caught_and_not_written(
         trace(other.eval(), path)
 
     monkeypatch.setattr(MODULE, "trace", trace_wrongly)
-    with pytest.raises(ProofError, match=r"logits one_shot differ by .*, over 0\.0001") as caught:
+    with pytest.raises(
+        ProofError, match=r"differ by .* in the check one_shot, over 0\.0001"
+    ) as caught:
         export(tiny_checkpoint, tmp_path / "model")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("wrong", ["one_shot", "cached"])
+@pytest.fixture(scope="module")
+def asked(tiny_checkpoint: Path) -> tuple[Reference, PreTrainedTokenizerFast]:
+    """What `prove` compares with: PyTorch's answers, and the checkpoint's tokenizer."""
+    loaded = load_checkpoint(tiny_checkpoint)
+    ids = real_ids(loaded.tokenizer, loaded.companions)
+    return ask_reference(loaded.model, ids), loaded.tokenizer
+
+
+@pytest.mark.parametrize(
+    ("check", "owner", "method"),
+    [
+        ("one_shot", Decoder, "score"),
+        ("cached", Decoder, "step"),
+        ("chunked", Decoder, "score"),
+        ("ragged_batch", Batch, "step"),
+        ("eos_prompt", Decoder, "prefill"),
+        ("context_end", Decoder, "step"),
+    ],
+)
+@pytest.mark.parametrize("off_by", [2 * TOLERANCE, float("nan")])
 def test_each_way_to_run_is_compared(
     tiny: pocketgpt.Model,
-    tiny_reference: GPT2LMHeadModel,
+    asked: tuple[Reference, PreTrainedTokenizerFast],
     monkeypatch: pytest.MonkeyPatch,
-    wrong: str,
+    check: str,
+    owner: type[Any],
+    method: str,
+    off_by: float,
 ) -> None:
-    assert max(prove(tiny, tiny_reference).values()) <= TOLERANCE
-    method = {"one_shot": "score", "cached": "step"}[wrong]
-    right: Callable[..., Any] = getattr(pocketgpt.decoder.Decoder, method)
-    monkeypatch.setattr(
-        pocketgpt.decoder.Decoder, method, lambda self, given: right(self, given) + 2 * TOLERANCE
-    )
-    with pytest.raises(ProofError, match=f"logits {wrong} differ"):
-        prove(tiny, tiny_reference)
-
-
-def test_a_difference_that_is_no_number_is_caught(
-    tiny: pocketgpt.Model, tiny_reference: GPT2LMHeadModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    right = pocketgpt.decoder.Decoder.score
-    monkeypatch.setattr(
-        pocketgpt.decoder.Decoder, "score", lambda self, given: right(self, given) * float("nan")
-    )
-    with pytest.raises(ProofError, match="differ by nan"):
-        prove(tiny, tiny_reference)
+    """A wrong number is caught, and so is what is no number."""
+    found, failed = prove(tiny, *asked)
+    assert failed == []
+    assert max(found.values()) <= TOLERANCE
+    right: Callable[..., Any] = getattr(owner, method)
+    monkeypatch.setattr(owner, method, lambda self, given: right(self, given) + off_by)
+    _, failed = prove(tiny, *asked)
+    assert any(f"in the check {check}, over" in line for line in failed)
 
 
 @pytest.mark.usefixtures("quick_trace")
@@ -180,6 +197,7 @@ def test_an_overwrite_that_cannot_be_installed_keeps_the_old_folder(
         return rename(path, target)
 
     before = contents(tiny_copy.parent)
+    monkeypatch.setattr("pocketgpt_export.install._exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", fail_once)
     with pytest.raises(pocketgpt.PocketGPTError, match="cannot be written: held open"):
         export(tiny_checkpoint, tiny_copy, overwrite=True)
@@ -193,6 +211,11 @@ def test_progress_starts_and_finishes_every_step(tiny_checkpoint: Path, tmp_path
     reports: list[tuple[str, int, int]] = []
     export(tiny_checkpoint, tmp_path / "new", progress=lambda *report: reports.append(report))
     steps = list(dict.fromkeys(name for name, _, _ in reports))
-    assert steps == ["reading the checkpoint", "tracing the graph", "proving it equals PyTorch"]
+    assert steps == [
+        "reading the checkpoint",
+        "tracing the graph",
+        "asking PyTorch",
+        "proving it equals PyTorch",
+    ]
     for name in steps:
         assert [(done, total) for step, done, total in reports if step == name] == [(0, 1), (1, 1)]

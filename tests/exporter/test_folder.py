@@ -102,21 +102,29 @@ def test_manifest_lists_every_file_truly(
 
 
 @pytest.mark.parametrize(
-    ("variant", "bits", "block"), [("fp32", 32, None), ("int8", 8, 64), ("q4", 4, 32)]
+    ("variant", "bits", "block"), [("fp32", 32, None), ("int8", 8, 64), ("q4", 4, None)]
 )
 def test_manifest_gives_the_bits_of_every_matrix(
     manifest: dict[str, Any], variant: str, bits: int, block: int | None
 ) -> None:
-    """By the same names in every variant; the positions' embedding stays as it is."""
+    """By the same names in every variant; q4 keeps 8 bits for the positions."""
     layer = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
     expected = {f"transformer.h.{i}.{name}.weight": bits for i in range(2) for name in layer}
-    expected |= {"transformer.wte.weight": bits, "transformer.wpe.weight": 32}
+    expected |= {"transformer.wte.weight": bits, "transformer.wpe.weight": max(bits, 8)}
     assert manifest["variants"][variant]["bits"] == expected
     assert manifest["variants"][variant]["block_size"] == block
 
 
 def test_proof_is_in_the_manifest(manifest: dict[str, Any]) -> None:
-    assert set(manifest["proof"]) == {"one_shot", "cached"}
+    assert set(manifest["proof"]) == {
+        "one_shot",
+        "cached",
+        "chunked",
+        "ragged_batch",
+        "eos_prompt",
+        "context_end",
+        "tokenizer",
+    }
     assert all(0 <= worst < 1e-4 for worst in manifest["proof"].values())
 
 
