@@ -19,6 +19,9 @@ from pocketgpt.cli import main
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, GPT2TokenizerFast
 
+# Keeps Hugging Face's libraries, which read it when imported, from asking the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 ROOT = Path(__file__).resolve().parents[1]
 END_OF_TEXT = "<|endoftext|>"
 SENTENCES = (
@@ -31,11 +34,6 @@ SENTENCES = (
     "We danced 💃🕺 all night 🌙, the whole family 👨‍👩‍👧‍👦 and the dog 🐕‍🦺!",
     "def count(ships):\n\treturn sum(1 for ship in ships if ship.home)\n",
 )
-
-
-def pytest_configure() -> None:
-    """Keep Hugging Face's libraries, which read this when imported, from asking the network."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def make_tokenizer() -> GPT2TokenizerFast:

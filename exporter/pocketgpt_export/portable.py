@@ -40,8 +40,10 @@ def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
             "pip install 'pocketgpt[portable]' in an environment of its own"
         ) from error
     with TemporaryDirectory(dir=path.parent) as scratch:
-        level = logging.root.manager.disable
+        level, name = logging.root.manager.disable, model.config._name_or_path
         logging.disable(logging.WARNING)
+        # Optimum looks there for a tokenizer, and asks the hub where there is no such folder.
+        model.config._name_or_path = scratch
         try:
             with quiet_transformers(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the tracer's, about values it takes as constant
@@ -61,6 +63,7 @@ def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
             ) from error
         finally:
             logging.disable(level)
+            model.config._name_or_path = name
         program = ir.load(Path(scratch) / "model.onnx")
         program.producer_name, program.producer_version = "pocketgpt", __version__
         _tie_head(program.graph)

@@ -54,16 +54,33 @@ ACTIVATIONS = {
 }
 
 
-@pytest.mark.parametrize(
-    "fields", [*CONFIGURATIONS.values(), *ACTIVATIONS.values()], ids=[*CONFIGURATIONS, *ACTIVATIONS]
-)
+TABLE = [
+    pytest.param(
+        fields,
+        graph,
+        id=f"{name}-{graph}",
+        # An activation is a few standard operators in both graphs: once is enough for every day.
+        marks=[pytest.mark.slow] if name in ACTIVATIONS and graph == "portable" else [],
+    )
+    for name, fields in {**CONFIGURATIONS, **ACTIVATIONS}.items()
+    for graph in ("fused", "portable")
+]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Optimum's tracer, by torch
+@pytest.mark.parametrize(("fields", "graph"), TABLE)
 def test_configuration(
-    fields: dict[str, Any], make_checkpoint: Callable[..., Path], tmp_path: Path
+    fields: dict[str, Any], graph: str, make_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
+    if graph == "portable":
+        pytest.importorskip("optimum.exporters.onnx")
     checkpoint = make_checkpoint(**fields)
-    proof = export(checkpoint, tmp_path / "exported").proof
-    assert set(proof) == CHECKS
-    assert max(proof.values()) < 1e-4
+    manifest = export(checkpoint, tmp_path / "exported", graph=graph)
+    assert manifest.graph == graph
+    assert set(manifest.proof) == CHECKS
+    assert max(manifest.proof.values()) < 1e-4
+    weights = 4 * (manifest.parameters or 0)
+    assert manifest.variants["fp32"].files[1].bytes <= 1.01 * weights + 4096
     reference = GPT2LMHeadModel.from_pretrained(checkpoint, attn_implementation="eager").eval()
     ids = list(range(5, 5 + min(40, reference.config.n_positions)))
     with torch.inference_mode():
