@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,4 +69,21 @@ def variants_table(manifest: Manifest) -> Table:
             for _, key, form in _FIGURES
         ]
         table.add_row(name, f"{variant.bytes / 1e6:.1f}", *figures)
+    return table
+
+
+def checks_table(proof: Mapping[str, float], allowed: float) -> Table:
+    """Return a table of a proof: every check with its worst difference from PyTorch.
+
+    Args:
+        proof: by check; under `tokenizer` a number of texts.
+        allowed: the largest difference of a logit that holds.
+    """
+    table = Table("check", "")
+    table.add_column("worst difference", justify="right")
+    for check, worst in proof.items():
+        if check == "tokenizer":
+            table.add_row(check, "FAILED" if worst else "ok", f"{worst:.0f} texts")
+        else:
+            table.add_row(f"logits {check}", "ok" if worst <= allowed else "FAILED", f"{worst:.1e}")
     return table

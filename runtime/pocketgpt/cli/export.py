@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .console import print_json, progress_bars, result_console
+from .console import checks_table, print_json, progress_bars, result_console
 from .extras import needs_extra
 from .options import JsonOption
 
@@ -59,8 +60,10 @@ def export(
     if json:
         print_json(manifest)
         return
-    worst = max(manifest.proof.values())
+    result_console.print(checks_table(manifest.proof, math.inf))  # one that fails ends in an error
     size = manifest.variants["fp32"].bytes / 1e6
     result_console.print(
-        f"{folder}: fp32, {size:.1f} MB; logits within {worst:.1e} of PyTorch's", highlight=False
+        f"{folder}: fp32, {manifest.graph} graph, {size:.1f} MB, equal to PyTorch",
+        highlight=False,
+        soft_wrap=True,
     )

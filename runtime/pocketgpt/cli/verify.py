@@ -7,11 +7,10 @@ from importlib.util import find_spec
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from ..errors import ProofError
 from ..verification import Verification, verify_files
-from .console import print_json, progress_bars, result_console
+from .console import checks_table, print_json, progress_bars, result_console
 from .extras import needs_extra
 from .options import Folder, JsonOption
 
@@ -62,16 +61,10 @@ def verify(
 
 
 def _show(found: Verification) -> None:
-    table = Table("check", "")
-    table.add_column("worst difference", justify="right")
     damaged = found.failures and not found.proof
-    table.add_row(f"sha256 of {', '.join(found.variants)}", "FAILED" if damaged else "ok")
-    for check, worst in found.proof.items():
-        if check == "tokenizer":
-            table.add_row(check, "FAILED" if worst else "ok", f"{worst:.0f} texts")
-        else:
-            holds = worst <= (found.tolerance or 0)
-            table.add_row(f"logits {check}", "ok" if holds else "FAILED", f"{worst:.1e}")
-    result_console.print(table)
+    files = "FAILED" if damaged else "ok"
+    result_console.print(f"sha256 of {', '.join(found.variants)}: {files}", soft_wrap=True)
+    if found.proof:
+        result_console.print(checks_table(found.proof, found.tolerance or 0))
     if found.unproven:
         result_console.print(f"not proven against PyTorch: {found.unproven}", soft_wrap=True)
