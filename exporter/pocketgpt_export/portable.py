@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from transformers import GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from pocketgpt import CheckpointError, MissingExtraError, __version__
 
@@ -32,6 +32,7 @@ def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
         MissingExtraError: optimum-onnx is not installed, or not for this transformers.
         CheckpointError: Optimum cannot export it.
     """
+    _check_config(model.config)
     try:
         from optimum.exporters.onnx import onnx_export_from_model
     except ImportError as error:
@@ -68,6 +69,20 @@ def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
         program.producer_name, program.producer_version = "pocketgpt", __version__
         _tie_head(program.graph)
         ir.save(program, path, external_data=f"{path.name}_data")
+
+
+def _check_config(config: GPT2Config) -> None:
+    """Refuse by name the two configurations that Optimum's tracer is known to fail on."""
+    if config.n_positions < 2:
+        raise CheckpointError(
+            "the portable graph is traced with a past, which a context of one token has no room "
+            "for; use the fused one, --graph fused (graph='fused')"
+        )
+    if config.activation_function == "xielu":  # its numbers are bfloat16 in transformers
+        raise CheckpointError(
+            "the activation xielu computes in bfloat16, which the portable graph's operators do "
+            "not; use the fused one, --graph fused (graph='fused')"
+        )
 
 
 def _tie_head(graph: ir.Graph) -> None:

@@ -54,6 +54,10 @@ ACTIVATIONS = {
 }
 
 
+NOT_PORTABLE = {
+    "one_position": "a context of one token",
+    "xielu": "xielu computes in bfloat16",
+}
 TABLE = [
     pytest.param(
         fields,
@@ -64,6 +68,7 @@ TABLE = [
     )
     for name, fields in {**CONFIGURATIONS, **ACTIVATIONS}.items()
     for graph in ("fused", "portable")
+    if graph == "fused" or name not in NOT_PORTABLE
 ]
 
 
@@ -132,4 +137,15 @@ def test_odd_heads_are_refused(make_checkpoint: Callable[..., Path], tmp_path: P
     checkpoint = make_checkpoint(n_embd=36, n_head=3)
     with pytest.raises(CheckpointError, match=r"heads of 12.*multiples of 8.*--graph portable"):
         export(checkpoint, tmp_path / "exported", graph="fused")
+    assert not (tmp_path / "exported").exists()
+
+
+@pytest.mark.parametrize("name", NOT_PORTABLE)
+def test_what_portable_refuses(
+    name: str, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("optimum.exporters.onnx")
+    checkpoint = make_checkpoint(**{**CONFIGURATIONS, **ACTIVATIONS}[name])
+    with pytest.raises(CheckpointError, match=f"{NOT_PORTABLE[name]}.*--graph fused"):
+        export(checkpoint, tmp_path / "exported", graph="portable")
     assert not (tmp_path / "exported").exists()
