@@ -27,6 +27,17 @@ export(sys.argv[1], sys.argv[2], overwrite=True)
 """
 
 
+# Where every file may grow to so many bytes alone, as on a disk that fills half way.
+EXPORT_ON_A_FULL_DISK = """
+import resource, signal, sys
+from pocketgpt.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+sys.argv = ["pocketgpt", "export", *sys.argv[1:]]
+main()
+"""
+
+
 def tree(folder: Path) -> dict[str, str]:
     """Every file below `folder` with the hash of its bytes."""
     return {
@@ -82,6 +93,23 @@ def test_killed_at_random_moments(
     assert interrupted > 0
     export(old, target, overwrite=True)
     assert {path.name for path in target.parent.iterdir()} == {"target", "other"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
+def test_full_disk(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """One line, and the target as it was: missing, or the older model."""
+    checkpoint, target = make_checkpoint(), tmp_path / "models" / "target"
+    command = [sys.executable, "-c", EXPORT_ON_A_FULL_DISK, str(checkpoint), str(target)]
+    before: dict[str, str] = {}
+    for further in ([], ["--overwrite"]):
+        done = subprocess.run([*command, *further], capture_output=True, text=True)
+        assert done.returncode == 1
+        last = done.stderr.strip().splitlines()[-1]
+        assert last.startswith(f"error: {target} cannot be written: ")
+        assert "Traceback" not in done.stderr
+        assert tree(target.parent) == before
+        export(checkpoint, target, overwrite=True)
+        before = tree(target.parent)
 
 
 def test_staging_removes_what_a_killed_process_left(tmp_path: Path) -> None:
