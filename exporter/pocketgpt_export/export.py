@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 import pocketgpt
@@ -119,6 +120,8 @@ def _write(
         write_manifest(staging, manifest)
     with step("asking PyTorch"):
         reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
+    for parameter in loaded.model.parameters():
+        parameter.data = torch.empty(0)  # torch.export's caches keep the parameters, not their data
     return manifest, reference, loaded.tokenizer
 
 
