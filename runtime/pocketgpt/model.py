@@ -18,6 +18,7 @@ from .manifest import Manifest, check_files, read_manifest, variant_path
 from .options import GenerationOptions
 from .portable import PortableDecoder
 from .prefixes import PrefixCache
+from .providers import Provider
 from .requests import Request, each_prompts_options, resolve_options, resolve_prompt
 from .results import GenerationResult
 from .row import Row
@@ -250,7 +251,7 @@ def load(
     folder: str | os.PathLike[str],
     variant: str | None = None,
     *,
-    provider: str = "auto",
+    provider: Provider = "auto",
     threads: int | None = None,
     verify: bool = False,
     prefix_cache_bytes: int = 0,
@@ -260,7 +261,9 @@ def load(
     Args:
         folder: what `pocketgpt export` wrote.
         variant: `fp32`, `int8`, `q4`, ...; None for the first of int8 and fp32 that is there.
-        provider: `auto`, `cpu`, or one of ONNX Runtime's own provider names.
+        provider: `auto` and `cpu` are ONNX Runtime's CPU provider; or one of its own names, alone
+            or with options: `("CUDAExecutionProvider", {"device_id": 1})`, which may also be
+            written `"CUDAExecutionProvider:device_id=1"`.
         threads: threads to compute with; None for the physical cores this process may use.
         verify: check every file's sha256, not only names and sizes.
         prefix_cache_bytes: how much memory the keys and values of ended texts may keep, so that a
@@ -270,8 +273,9 @@ def load(
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or has no such variant.
-        ProviderError: the provider is unavailable.
-        OptionError: `threads` or `prefix_cache_bytes` is no whole number, or too small.
+        ProviderError: the provider is not in this ONNX Runtime, or did not become active.
+        OptionError: `threads` or `prefix_cache_bytes` is no whole number, or too small; or the
+            provider's options cannot be read.
     """
     checks.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
     folder = Path(folder)
