@@ -1,6 +1,7 @@
 """PocketGPT's runtime: GPT-2 models from numpy, onnxruntime and tokenizers alone."""
 
 from ._version import __version__
+from .benchmark import Benchmark, VariantSpeed, bench
 from .errors import (
     CheckpointError,
     MissingExtraError,
@@ -23,6 +24,7 @@ from .text_session import Session
 
 __all__ = [
     "BatchStream",
+    "Benchmark",
     "CheckpointError",
     "FileScore",
     "GenerationOptions",
@@ -42,6 +44,8 @@ __all__ = [
     "Timings",
     "TokenLogprobs",
     "VariantNotFoundError",
+    "VariantSpeed",
     "__version__",
+    "bench",
     "load",
 ]
