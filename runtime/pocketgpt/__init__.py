@@ -16,6 +16,7 @@ from .errors import (
 )
 from .model import Model, load
 from .options import GenerationOptions
+from .profiling import OperatorTime, Phase, Profile, profile
 from .results import GenerationResult, Timings, TokenLogprobs
 from .score import Score
 from .score_file import FileScore
@@ -32,8 +33,11 @@ __all__ = [
     "MissingExtraError",
     "Model",
     "ModelFolderError",
+    "OperatorTime",
     "OptionError",
+    "Phase",
     "PocketGPTError",
+    "Profile",
     "ProofError",
     "ProviderError",
     "QuantizationError",
@@ -48,4 +52,5 @@ __all__ = [
     "__version__",
     "bench",
     "load",
+    "profile",
 ]

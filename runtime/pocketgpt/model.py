@@ -212,8 +212,7 @@ class Model:
 
     def new_decoder(self, batch_size: int = 1) -> Decoder:
         """Return a decoder with an empty cache, for work below the level of text."""
-        decoder = PortableDecoder if self.manifest.graph == "portable" else Decoder
-        return decoder(self._session, self.config, batch_size)
+        return decoder_type(self.manifest)(self._session, self.config, batch_size)
 
     def _request(self, prompt: object, options: Mapping[str, Any]) -> Request:
         return resolve_prompt(prompt, self.resolve(options), self.tokenizer, self.config)
@@ -280,8 +279,7 @@ def load(
     checks.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
     folder = Path(folder)
     manifest = read_manifest(folder)
-    if variant is None:
-        variant = next((v for v in PREFERRED_VARIANTS if v in manifest.variants), "fp32")
+    variant = pick_variant(manifest, variant)
     check_files(folder, manifest.variant(variant), verify=verify)
     return Model(
         session=open_session(folder / variant_path(variant), provider=provider, threads=threads),
@@ -292,3 +290,15 @@ def load(
         generation_defaults=read_generation_defaults(folder),
         prefix_cache_bytes=prefix_cache_bytes,
     )
+
+
+def pick_variant(manifest: Manifest, variant: str | None) -> str:
+    """Return the variant asked for, or where none is, the first of int8 and fp32 that is there."""
+    if variant is not None:
+        return variant
+    return next((name for name in PREFERRED_VARIANTS if name in manifest.variants), "fp32")
+
+
+def decoder_type(manifest: Manifest) -> type[Decoder]:
+    """Return what feeds a folder's kind of graph."""
+    return PortableDecoder if manifest.graph == "portable" else Decoder
