@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 MATRIX := .venv-transformers5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-matrix bench-quality lint format types check build clean
+.PHONY: help setup demo test test-slow test-matrix bench-quality bench-runtime lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -42,6 +42,13 @@ $(MATRIX)/.installed: pyproject.toml constraints-transformers5.txt
 bench-quality: setup ## compare ways of rounding on the bundled checkpoint: a table and a plot
 	test -d build/pocket-tales || $(BIN)/pocketgpt export models/pocket-tales build/pocket-tales
 	$(BIN)/python benchmarks/quality.py build/pocket-tales --plot build/quality.svg
+
+build/gpt2-shape:
+	$(BIN)/python benchmarks/gpt2_shape.py $@ --variant int8 --variant q4
+
+bench-runtime: setup build/gpt2-shape ## the runtime's overhead and chunks of prefill, on GPT-2's shape
+	$(BIN)/python benchmarks/overhead.py build/gpt2-shape
+	$(BIN)/python benchmarks/prefill.py build/gpt2-shape
 
 lint: setup ## check style and formatting with ruff
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """PocketGPT's runtime: GPT-2 models from numpy, onnxruntime and tokenizers alone."""
 
 from ._version import __version__
+from .benchmark import Benchmark, VariantSpeed, bench
 from .errors import (
     CheckpointError,
     MissingExtraError,
@@ -15,6 +16,7 @@ from .errors import (
 )
 from .model import Model, load
 from .options import GenerationOptions
+from .profiling import OperatorTime, Phase, Profile, profile
 from .results import GenerationResult, Timings, TokenLogprobs
 from .score import Score
 from .score_file import FileScore
@@ -23,6 +25,7 @@ from .text_session import Session
 
 __all__ = [
     "BatchStream",
+    "Benchmark",
     "CheckpointError",
     "FileScore",
     "GenerationOptions",
@@ -30,8 +33,11 @@ __all__ = [
     "MissingExtraError",
     "Model",
     "ModelFolderError",
+    "OperatorTime",
     "OptionError",
+    "Phase",
     "PocketGPTError",
+    "Profile",
     "ProofError",
     "ProviderError",
     "QuantizationError",
@@ -42,6 +48,9 @@ __all__ = [
     "Timings",
     "TokenLogprobs",
     "VariantNotFoundError",
+    "VariantSpeed",
     "__version__",
+    "bench",
     "load",
+    "profile",
 ]

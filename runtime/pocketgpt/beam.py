@@ -16,6 +16,7 @@ from .distribution import constrain, nothing_left, warp
 from .options import GenerationOptions
 from .processors import Logits, log_softmax
 from .row import Row
+from .selection import top
 from .tokenizer import TextStream, Tokenizer
 
 Scores = NDArray[np.float32]
@@ -95,7 +96,7 @@ class _Search:
         ends = np.array([stop_now or self._ends(ids) for ids in candidates])
         self._collect(candidates, flat[picked], ends)
         going_on = flat[picked] + np.where(ends, _BAD, np.float32(0))
-        best = _top(going_on, self.num_beams)
+        best = top(going_on, self.num_beams)
         self._running, self.parents, self.ids = going_on[best], parents[best], candidates[best]
         self._improvable = self._improvable and self._may_improve()
         full = self._ended.all() and self.options.early_stopping is True
@@ -119,7 +120,7 @@ class _Search:
         """
         if self.options.do_sample:
             flat = flat + self._random.gumbel(size=len(flat)).astype(np.float32)
-        return _top(flat, min(count, len(flat)))
+        return top(flat, min(count, len(flat)))
 
     def _ends(self, ids: NDArray[np.int64]) -> bool:
         new = ids[self._prompt_length :]
@@ -142,7 +143,7 @@ class _Search:
             scores = scores + _BAD
         scores = np.where(ending, scores, scores + _BAD)
         merged = np.concatenate([self.scores, scores])
-        best = _top(merged, self.num_beams)
+        best = top(merged, self.num_beams)
         texts = [*self.texts, *candidates[:, self._prompt_length :].tolist()]
         self.scores, self.texts = merged[best], [texts[i] for i in best]
         self._ended = np.concatenate([self._ended, ending])[best]
@@ -195,12 +196,3 @@ class _Slots:
         common[target], common[:, target] = common[source], common[:, source]
         length = self._decoder.cache.lengths[source]
         common[source, target] = common[target, source] = length
-
-
-def _top(scores: Scores, count: int) -> NDArray[np.int64]:
-    """Return the indices of the `count` largest, largest first; of equal ones the first first."""
-    threshold = np.partition(scores, -count)[-count]
-    candidates = np.flatnonzero(scores >= threshold)
-    order = np.argsort(-scores[candidates], kind="stable")[:count]
-    best: NDArray[np.int64] = candidates[order]
-    return best

@@ -48,6 +48,7 @@ class Decoder:
         self._mask = np.zeros((batch_size, 0), np.int64)
         self._logits = np.zeros((batch_size, 1, config.vocab_size), np.float32)
         self._step_binding: ort.IOBinding | None = None
+        self._room = 0  # steps until the cache has to grow
 
     def prefill(
         self, token_ids: Sequence[int], row: int = 0, cancelled: Callable[[], bool] = bool
@@ -108,13 +109,15 @@ class Decoder:
     def step(self, token_ids: int | Sequence[int]) -> NDArray[np.float32]:
         """Append one token to every row; return the logits `[batch_size, vocab_size]` after it."""
         lengths = self.cache.lengths
-        if self.cache.reserve(self.cache.length + 1) or self._step_binding is None:
+        if self._step_binding is None or not self._room:
+            self.cache.reserve(self.cache.length + 1)
             self._bind_step()
         self._tokens[:, 0] = token_ids
         self._positions[:, 0] = lengths
         self._mask[self._rows, lengths] = 1
         self._session.run_with_iobinding(self._step_binding)
         lengths += 1
+        self._room -= 1
         self.evaluated_tokens += len(lengths)
         return self._logits[:, 0]
 
@@ -163,6 +166,7 @@ class Decoder:
     def _bind_step(self) -> None:
         # The mask is as long as the buffers and zero past the text: its length never changes, so
         # nothing has to be bound again until the cache grows.
+        self._room = self.cache.capacity - self.cache.length
         positions = np.arange(self.cache.capacity)
         self._mask = (positions < self.cache.lengths[:, None]).astype(np.int64)
         everyone = slice(0, self.cache.batch_size)

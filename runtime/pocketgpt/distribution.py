@@ -19,8 +19,8 @@ from .processors import (
     keep_top_k,
     keep_top_p,
     keep_typical,
-    softmax,
 )
+from .selection import largest, leading
 
 
 def constrain(
@@ -64,6 +64,11 @@ def warp(logits: Logits, options: GenerationOptions) -> Logits:
         logits = apply_temperature(logits, options.temperature)
     if options.top_k:
         logits = keep_top_k(logits, options.top_k, keep)
+    return _narrow(logits, options, keep)
+
+
+def _narrow(logits: Logits, options: GenerationOptions, keep: int) -> Logits:
+    """Apply what comes after `top_k`."""
     if options.top_p < 1.0:
         logits = keep_top_p(logits, options.top_p, keep)
     if options.min_p is not None:
@@ -82,11 +87,23 @@ def choose(logits: Logits, options: GenerationOptions, random: np.random.Generat
     best = int(logits[0].argmax())
     if logits[0, best] == -np.inf:
         raise nothing_left()
-    if not options.do_sample:
-        return best
-    cumulative = np.cumsum(softmax(warp(logits, options))[0], dtype=np.float64)
-    drawn = random.random() * cumulative[-1]
-    return int(np.searchsorted(cumulative, drawn, side="right"))
+    return _draw(logits, options, random) if options.do_sample else best
+
+
+def _draw(logits: Logits, options: GenerationOptions, random: np.random.Generator) -> int:
+    """Draw a token from what `warp` makes of `[1, vocab]` logits.
+
+    Where `top_k` leaves a few, what comes after it is done on those alone.
+    """
+    if options.temperature != 1.0:
+        logits = apply_temperature(logits, options.temperature)
+    tokens = None
+    if 0 < options.top_k < logits.shape[-1]:
+        tokens = largest(logits[0], options.top_k)
+        logits = logits[:, tokens]
+    narrowed = _narrow(logits, options, 1)[0]
+    drawn = leading(np.exp(narrowed - narrowed.max()), random.random())
+    return drawn if tokens is None else int(tokens[drawn])
 
 
 def nothing_left() -> OptionError:

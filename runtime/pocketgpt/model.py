@@ -18,6 +18,7 @@ from .manifest import Manifest, check_files, read_manifest, variant_path
 from .options import GenerationOptions
 from .portable import PortableDecoder
 from .prefixes import PrefixCache
+from .providers import Provider
 from .requests import Request, each_prompts_options, resolve_options, resolve_prompt
 from .results import GenerationResult
 from .row import Row
@@ -211,8 +212,7 @@ class Model:
 
     def new_decoder(self, batch_size: int = 1) -> Decoder:
         """Return a decoder with an empty cache, for work below the level of text."""
-        decoder = PortableDecoder if self.manifest.graph == "portable" else Decoder
-        return decoder(self._session, self.config, batch_size)
+        return decoder_type(self.manifest)(self._session, self.config, batch_size)
 
     def _request(self, prompt: object, options: Mapping[str, Any]) -> Request:
         return resolve_prompt(prompt, self.resolve(options), self.tokenizer, self.config)
@@ -250,7 +250,7 @@ def load(
     folder: str | os.PathLike[str],
     variant: str | None = None,
     *,
-    provider: str = "auto",
+    provider: Provider = "auto",
     threads: int | None = None,
     verify: bool = False,
     prefix_cache_bytes: int = 0,
@@ -260,7 +260,9 @@ def load(
     Args:
         folder: what `pocketgpt export` wrote.
         variant: `fp32`, `int8`, `q4`, ...; None for the first of int8 and fp32 that is there.
-        provider: `auto`, `cpu`, or one of ONNX Runtime's own provider names.
+        provider: `auto` and `cpu` are ONNX Runtime's CPU provider; or one of its own names, alone
+            or with options: `("CUDAExecutionProvider", {"device_id": 1})`, which may also be
+            written `"CUDAExecutionProvider:device_id=1"`.
         threads: threads to compute with; None for the physical cores this process may use.
         verify: check every file's sha256, not only names and sizes.
         prefix_cache_bytes: how much memory the keys and values of ended texts may keep, so that a
@@ -270,14 +272,14 @@ def load(
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or has no such variant.
-        ProviderError: the provider is unavailable.
-        OptionError: `threads` or `prefix_cache_bytes` is no whole number, or too small.
+        ProviderError: the provider is not in this ONNX Runtime, or did not become active.
+        OptionError: `threads` or `prefix_cache_bytes` is no whole number, or too small; or the
+            provider's options cannot be read.
     """
     checks.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
     folder = Path(folder)
     manifest = read_manifest(folder)
-    if variant is None:
-        variant = next((v for v in PREFERRED_VARIANTS if v in manifest.variants), "fp32")
+    variant = pick_variant(manifest, variant)
     check_files(folder, manifest.variant(variant), verify=verify)
     return Model(
         session=open_session(folder / variant_path(variant), provider=provider, threads=threads),
@@ -288,3 +290,15 @@ def load(
         generation_defaults=read_generation_defaults(folder),
         prefix_cache_bytes=prefix_cache_bytes,
     )
+
+
+def pick_variant(manifest: Manifest, variant: str | None) -> str:
+    """Return the variant asked for, or where none is, the first of int8 and fp32 that is there."""
+    if variant is not None:
+        return variant
+    return next((name for name in PREFERRED_VARIANTS if name in manifest.variants), "fp32")
+
+
+def decoder_type(manifest: Manifest) -> type[Decoder]:
+    """Return what feeds a folder's kind of graph."""
+    return PortableDecoder if manifest.graph == "portable" else Decoder

@@ -21,10 +21,11 @@ def penalize_repetition(logits: Logits, ids: Ids, penalty: float) -> Logits:
 
     https://arxiv.org/abs/1909.05858; transformers' RepetitionPenaltyLogitsProcessor.
     """
-    seen = np.take_along_axis(logits, ids, axis=-1)
+    rows = np.arange(len(ids))[:, None]
+    seen = logits[rows, ids]
     factor = np.float32(penalty)
     result = logits.copy()
-    np.put_along_axis(result, ids, np.where(seen < 0, seen * factor, seen / factor), axis=-1)
+    result[rows, ids] = np.where(seen < 0, seen * factor, seen / factor)
     return result
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .selection import largest, leading
+
 Logits = NDArray[np.float32]
 
 _MINUS_INFINITY = np.float32(-np.inf)
@@ -23,23 +25,29 @@ def apply_temperature(logits: Logits, temperature: float) -> Logits:
 def keep_top_k(logits: Logits, top_k: int, min_tokens_to_keep: int = 1) -> Logits:
     """Keep the `top_k` most likely tokens, and any that tie with the last of them."""
     top_k = min(max(top_k, min_tokens_to_keep), logits.shape[-1])
-    threshold = np.partition(logits, -top_k, axis=-1)[:, -top_k, None]
-    return np.where(logits < threshold, _MINUS_INFINITY, logits)
+    result = np.full_like(logits, _MINUS_INFINITY)
+    for row, kept in zip(logits, result, strict=True):
+        best = largest(row, top_k)
+        kept[best] = row[best]
+    return result
 
 
 def keep_top_p(logits: Logits, top_p: float, min_tokens_to_keep: int = 1) -> Logits:
     """Keep the smallest set of most likely tokens whose probabilities reach `top_p`.
 
-    Nucleus sampling, https://arxiv.org/abs/1904.09751.
+    Of equally likely ones at its edge those of higher ids stay. Nucleus sampling,
+    https://arxiv.org/abs/1904.09751.
     """
-    result = np.full_like(logits, _MINUS_INFINITY)
-    for row, kept in zip(logits, result, strict=True):
-        # Tokens that are out already have no share: sorting the others is the whole cost.
-        candidates = np.flatnonzero(row > _MINUS_INFINITY)
-        order = candidates[np.argsort(row[candidates], kind="stable")]
-        stays = np.cumsum(softmax(row[order])) > 1 - top_p
-        stays[-min_tokens_to_keep:] = True
-        kept[order[stays]] = row[order[stays]]
+    result = logits.copy()
+    for row in result:
+        ascending = np.sort(row[row > _MINUS_INFINITY])
+        dropped = leading(np.exp(ascending - ascending[-1]), 1 - top_p)
+        dropped = max(0, min(dropped, len(ascending) - min_tokens_to_keep))
+        edge = ascending[dropped]
+        row[row < edge] = _MINUS_INFINITY
+        # Of equal ones at the edge as many go as stand before it.
+        if tied := dropped - int(ascending.searchsorted(edge)):
+            row[np.flatnonzero(row == edge)[:tied]] = _MINUS_INFINITY
     return result
 
 

@@ -12,6 +12,7 @@ from .distribution import choose, constrain
 from .options import GenerationOptions
 from .processors import Logits, log_softmax
 from .results import FinishReason, GenerationResult, Timings, TokenLogprobs
+from .selection import top
 from .stopping import StopFilter
 from .tokenizer import TextStream, Tokenizer
 
@@ -142,6 +143,6 @@ class Row:
 
 def _logprobs(logits: NDArray[np.float32], token_id: int, count: int) -> TokenLogprobs:
     log_probabilities = log_softmax(logits)
-    best = np.argsort(-log_probabilities, kind="stable")[:count]
-    top = [(int(i), float(log_probabilities[i])) for i in best]
-    return TokenLogprobs(token_id, float(log_probabilities[token_id]), top)
+    best = top(log_probabilities, min(count, len(log_probabilities))).tolist() if count else []
+    likeliest = [(i, float(log_probabilities[i])) for i in best]
+    return TokenLogprobs(token_id, float(log_probabilities[token_id]), likeliest)

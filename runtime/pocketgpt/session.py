@@ -8,47 +8,50 @@ import onnxruntime as ort
 
 from . import checks
 from .errors import ModelFolderError, ProviderError
+from .providers import CPU, Provider, check_active, resolve_provider
 from .threads import physical_cores
 
-PROVIDERS = {"auto": "CPUExecutionProvider", "cpu": "CPUExecutionProvider"}
 _ERRORS_ONLY = 3
 
 
 def open_session(
-    path: Path, *, provider: str = "auto", threads: int | None = None
+    path: Path,
+    *,
+    provider: Provider = "auto",
+    threads: int | None = None,
+    profile: Path | None = None,
 ) -> ort.InferenceSession:
     """Open a graph.
 
     Args:
         path: the .onnx file.
-        provider: `auto`, `cpu`, or one of ONNX Runtime's own provider names.
+        provider: what `resolve_provider` takes.
         threads: threads within an operator; None for this process's physical cores.
+        profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
 
     Raises:
-        OptionError: `threads` is no whole number above 0.
+        OptionError: `threads` is no whole number above 0, or the provider cannot be read.
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
         ModelFolderError: ONNX Runtime cannot load the graph.
     """
     checks.whole("threads", threads, at_least=1, optional=True)
-    name = PROVIDERS.get(provider, provider)
-    available = ort.get_available_providers()
-    if name not in available:
-        raise ProviderError(
-            f"provider {provider!r} is not in this ONNX Runtime, which has "
-            f"{', '.join(available)}; choose one of them or install the build that has it"
-        )
+    name, provider_options = resolve_provider(provider)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or physical_cores()
     # Asking for more than one row of logits overrides their declared shape: that is no warning.
     options.log_severity_level = _ERRORS_ONLY
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     try:
-        session = ort.InferenceSession(path, options, providers=[name])
+        # Without fallback: a provider that fails is an error, never a slow run on another.
+        session = ort.InferenceSession(
+            path, options, providers=[(name, provider_options)], enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         reason = str(error).splitlines()[0]
+        if name != CPU:
+            raise ProviderError(f"provider {name!r} cannot run {path}: {reason}") from error
         raise ModelFolderError(f"ONNX Runtime cannot load {path}: {reason}") from error
-    if name not in session.get_providers():
-        raise ProviderError(
-            f"provider {provider!r} was asked for and did not become active; "
-            f"active are {', '.join(session.get_providers())}"
-        )
+    check_active(name, session)
     return session

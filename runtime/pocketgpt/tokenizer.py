@@ -27,6 +27,7 @@ class Tokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         added = self._tokenizer.get_added_tokens_decoder()
+        self._bytes: dict[int, bytes] = {}  # of the tokens that came so far
         self._special_ids = {number for number, token in added.items() if token.special}
 
     def encode(self, text: str) -> list[int]:
@@ -52,6 +53,12 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes a token stands for; special tokens and unknown ids stand for none."""
+        found = self._bytes.get(token_id)
+        if found is None:
+            found = self._bytes[token_id] = self._find_bytes(token_id)
+        return found
+
+    def _find_bytes(self, token_id: int) -> bytes:
         token = self._tokenizer.id_to_token(token_id)
         if token is None or token_id in self._special_ids:
             return b""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import pocketgpt
-from pocketgpt import ModelFolderError, OptionError, ProviderError, VariantNotFoundError
+from pocketgpt import ModelFolderError, OptionError, VariantNotFoundError
 
 DATA = "onnx/model.onnx_data"
 
@@ -163,17 +163,6 @@ def test_config_without_a_number(tiny_copy: Path, value: object) -> None:
     del fields["n_layer"]
     path.write_text(json.dumps(fields), "utf-8")
     assert_refused(ModelFolderError, r"config\.json lacks a valid 'n_layer'", tiny_copy)
-
-
-@pytest.mark.parametrize("provider", ["cuda", "CUDAExecutionProvider", "", "gpu"])
-def test_provider_that_is_not_there(tiny_folder: Path, provider: str) -> None:
-    with pytest.raises(ProviderError, match=r"is not in this ONNX Runtime, which has .*CPU"):
-        pocketgpt.load(tiny_folder, "fp32", provider=provider)
-
-
-@pytest.mark.parametrize("provider", ["auto", "cpu", "CPUExecutionProvider"])
-def test_provider_by_each_of_its_names(tiny_folder: Path, provider: str) -> None:
-    assert pocketgpt.load(tiny_folder, "fp32", provider=provider).variant == "fp32"
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True])

@@ -17,6 +17,7 @@ def pretend(
     for processor, line in siblings.items():
         (folder / str(processor)).write_text(f"{line}\n", "ascii")
     monkeypatch.setattr(threads, "_SIBLINGS", f"{folder}/{{}}")
+    monkeypatch.setattr(threads, "_CGROUPS", folder / "cgroup")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
 
 
@@ -40,6 +41,32 @@ def test_where_the_system_does_not_say_all_count(
 ) -> None:
     pretend(monkeypatch, tmp_path, {0, 1, 2}, {})
     assert threads.physical_cores() == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "100000 100000"}, 1),
+        ({"cpu.max": "5000 100000"}, 1),
+        ({"cpu.max": "900000 100000"}, 4),
+        ({"cpu.max": "max 100000"}, 4),
+        ({"cpu.max": ""}, 4),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ({}, 4),
+    ],
+    ids=str,
+)
+def test_a_containers_limit_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    pretend(monkeypatch, tmp_path, {0, 1, 2, 3}, {})
+    for name, content in files.items():
+        path = tmp_path / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\n", "ascii")
+    assert threads.physical_cores() == expected
 
 
 @pytest.mark.parametrize(("count", "expected"), [(6, 6), (None, 1)])

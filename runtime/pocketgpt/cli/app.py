@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .bench import bench
 from .chat import chat
 from .export import export
 from .generate import generate
@@ -43,5 +44,5 @@ def _root(
     pass
 
 
-for verb in (export, quantize, generate, chat, score, inspect, verify):
+for verb in (export, quantize, generate, chat, score, bench, inspect, verify):
     app.command()(verb)

@@ -15,7 +15,11 @@ VariantOption = Annotated[
     ),
 ]
 ProviderOption = Annotated[
-    str, typer.Option("--provider", help="auto, cpu, or one of ONNX Runtime's provider names.")
+    str,
+    typer.Option(
+        "--provider",
+        help="auto, cpu, or an ONNX Runtime provider, as CUDAExecutionProvider:device_id=1.",
+    ),
 ]
 ThreadsOption = Annotated[
     int | None,

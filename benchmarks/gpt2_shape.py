@@ -1,0 +1,59 @@
+"""A model folder of GPT-2's size and shape with generated weights, for measuring speed.
+
+    python benchmarks/gpt2_shape.py FOLDER [--variant V]... [--graph fused|portable]
+
+124 million parameters, 12 layers of width 768, a context of 1,024, a vocabulary of 50,257: what
+speed depends on. What it writes is noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from pocketgpt.cli.console import progress_bars
+from pocketgpt_export import export
+from pocketgpt_quantize import quantize
+
+END = "<|endoftext|>"
+MERGES = 50_000
+TEXT = "A thousand ships went out in the morning, and in the evening they came home again.\n" * 40
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a byte-level BPE of GPT-2's size: 256 bytes, 50,000 pairs of them, the end of text."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = list(itertools.islice(itertools.product(alphabet, alphabet), MERGES))
+    tokens = [*alphabet, *("".join(pair) for pair in merges), END]
+    vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--variant", action="append", help="to quantize to; may be repeated")
+    parser.add_argument("--graph", help="fused or portable")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as scratch, progress_bars() as progress:
+        GPT2LMHeadModel(GPT2Config()).save_pretrained(scratch)
+        make_tokenizer().save_pretrained(scratch)
+        for name in ("evaluation.txt", "calibration.txt"):
+            (Path(scratch) / name).write_text(TEXT, "utf-8")
+        export(scratch, arguments.folder, graph=arguments.graph, progress=progress)
+        if arguments.variant:
+            quantize(arguments.folder, arguments.variant, accept_loss=True, progress=progress)
+
+
+if __name__ == "__main__":
+    main()
