@@ -37,7 +37,7 @@ def graph(tiny_folder: Path, variant: str) -> onnx.GraphProto:
 
 def format_of(name: str, variant: str) -> tuple[int, int]:
     """Bits and block size of the weight that a tensor belongs to."""
-    places = {"transformer.wpe.weight": "positions", "lm_head.weight": "embedding"}
+    places = {"transformer.wpe.weight": "positions", "transformer.wte.weight": "embedding"}
     return FORMATS[variant][places.get(name.rpartition(".")[0], "layer")]
 
 
@@ -157,7 +157,7 @@ def test_logits_are_those_of_the_dequantized_weights(
     matrices = dequantized(tiny_folder, variant)
     assert len(matrices) == 4 * 2 + 2
     for name, matrix in matrices.items():
-        looked_up = name in ("lm_head.weight", "transformer.wpe.weight")
+        looked_up = name in ("transformer.wte.weight", "transformer.wpe.weight")
         with torch.no_grad():
             parameters[name].copy_(torch.tensor(matrix if looked_up else matrix.T))
     ids = np.random.default_rng(2).integers(0, 400, 60).tolist()
