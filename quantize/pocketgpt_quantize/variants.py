@@ -10,6 +10,7 @@ from typing import Literal
 from pocketgpt import QuantizationError
 from pocketgpt.manifest import Variant
 
+from .half import make_fp16, make_q4f16
 from .job import Job
 from .methods import make_blockwise
 from .schemes import INT8, Q4
@@ -33,6 +34,8 @@ class Recipe:
 RECIPES = {
     "int8": Recipe(partial(make_blockwise, INT8), 0.005, calibrated=INT8.calibrated),
     "q4": Recipe(partial(make_blockwise, Q4), 0.05, calibrated=Q4.calibrated),
+    "fp16": Recipe(make_fp16, 0.001, calibrated=True),
+    "q4f16": Recipe(partial(make_q4f16, Q4), 0.05, calibrated=True),
 }
 
 
