@@ -30,7 +30,7 @@ from pocketgpt_quantize.methods import Moments
 from pocketgpt_quantize.plot import plot
 from pocketgpt_quantize.quality import Reference
 from pocketgpt_quantize.rewrite import write_blockwise
-from pocketgpt_quantize.schemes import SCHEMES, Kind
+from pocketgpt_quantize.schemes import Q4, Kind
 
 Rounding = Callable[[Floats, Format], Rounded]
 POSITIONS = Format(8, 64)
@@ -143,7 +143,7 @@ class Bench:
             ("4 bit, GPTQ, 64", Format(4, 64), Format(4, 64)),
             ("4 bit, GPTQ with zeros, 64", Format(4, 64, False), Format(4, 64, False)),
             ("4 bit, GPTQ with zeros, 128 and 32", Format(4, 128, False), Format(4, 32, False)),
-            ("q4: GPTQ with zeros, 64 and 32", SCHEMES["q4"].layer, SCHEMES["q4"].embedding),
+            ("q4: GPTQ with zeros, 64 and 32", Q4.layer, Q4.embedding),
         ):
             rows[label] = partial(self.calibrated, layer, embedding)
         return rows

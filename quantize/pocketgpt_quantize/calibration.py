@@ -115,7 +115,7 @@ def _open(source: Path, names: set[str]) -> ort.InferenceSession:
     model = ir.load(source)
     for node in list(model.graph):
         for value in node.outputs:
-            if value.name in names:
+            if value.name in names and not value.is_graph_output():
                 value.type = ir.TensorType(ir.DataType.FLOAT)
                 model.graph.outputs.append(value)
     options = ort.SessionOptions()

@@ -9,16 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketgpt.config import ModelConfig
+from pocketgpt.manifest import Variant, read_manifest
 
 from .blockwise import BlockwiseWeight, Floats, quantize_weight
 from .calibration import Recorder
 from .gptq import DAMPING, EMBEDDING_DAMPING, gptq
 from .grid import round_to_nearest
-from .rewrite import Quantizer, load_graph, products_of
+from .job import FP32, Job
+from .rewrite import Quantizer, load_graph, products_of, write_blockwise
 from .schemes import Kind, Scheme
 
 MOMENTS_SHARE = 0.1  # of the fp32 weights' size: what second moments may take at once
 MOMENTS_BYTES = 64 * 2**20  # and what they always may: a small model's text runs only once
+
+
+def make_blockwise(scheme: Scheme, job: Job) -> Variant:
+    """Make the variant of a scheme."""
+    quantizer = quantizer_of(scheme, job.source, job.config, job.token_ids)
+    bits = write_blockwise(job.source, job.target, quantizer, job.step("quantizing to"))
+    return job.made(
+        {**read_manifest(job.folder).variant(FP32).bits, **bits},
+        block_size=scheme.block_size,
+        method=scheme.method,
+    )
 
 
 def quantizer_of(

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pocketgpt
 from pocketgpt import OptionError, QuantizationError
-from pocketgpt.config import read_config, read_json
+from pocketgpt.config import read_json
 from pocketgpt.files import staging_folder, write_json
 from pocketgpt.manifest import (
-    FileRecord,
     Manifest,
     Variant,
     check_files,
@@ -22,17 +21,12 @@ from pocketgpt.manifest import (
     variant_path,
     write_manifest,
 )
-from pocketgpt.tokenizer import Tokenizer
 
-from .methods import quantizer_of
+from .job import FP32, Job, Progress
 from .quality import Reference
 from .report import VariantReport
-from .rewrite import write_blockwise
-from .schemes import scheme_of
 from .texts import Text, read_calibration, read_evaluation
-
-FP32 = "fp32"
-Progress = Callable[[str, int, int], None]
+from .variants import Recipe, recipe_of
 
 
 def quantize(
@@ -52,7 +46,7 @@ def quantize(
 
     Args:
         folder: a model folder.
-        variants: `int8`, `q4`.
+        variants: `int8`, `q4`, `fp16`, `q4f16`.
         eval_text: a text to measure on; None for the folder's evaluation.txt.
         calibration_text: a text for the methods that look at one; None for the folder's
             calibration.txt.
@@ -64,8 +58,8 @@ def quantize(
         A report for each variant, in the order asked for.
 
     Raises:
-        QuantizationError: a variant is unknown, the folder's graph portable, a text missing, or the
-            same text given for both.
+        QuantizationError: a variant is unknown, the folder's graph not what it is made from, a
+            text missing, or the same text given for both.
         OptionError: `max_loss` is no number from 0 on.
         ModelFolderError: the folder or its fp32 variant is missing or damaged.
 
@@ -73,28 +67,32 @@ def quantize(
         >>> [report.loss for report in quantize("models/gpt2", ["int8", "q4"])]
     """
     folder = Path(folder)
-    schemes = {name: scheme_of(name) for name in variants}
+    recipes = {name: recipe_of(name) for name in variants}
     _check_max_loss(max_loss)
     manifest = read_manifest(folder)
-    _check_graph(folder, manifest)
+    for name, recipe in recipes.items():
+        _check_graph(folder, manifest, name, recipe)
     check_files(folder, manifest.variant(FP32), verify=False)
     evaluation = read_evaluation(folder, eval_text)
     calibration = (
         read_calibration(folder, calibration_text, evaluation)
-        if calibration_text is not None or any(scheme.calibrated for scheme in schemes.values())
+        if calibration_text is not None or any(recipe.calibrated for recipe in recipes.values())
         else None
     )
+    allowed = {n: r.max_loss if max_loss is None else max_loss for n, r in recipes.items()}
     try:
         with staging_folder(folder / "variants") as staging:
             shutil.copytree(folder, staging, ignore=_no_weights, dirs_exist_ok=True)
             (staging / "onnx").mkdir()
-            for name in schemes:
-                variant = _make(folder, staging, name, calibration, progress)
-                manifest = manifest.with_variant(name, variant)
+            for name, recipe in recipes.items():
+                text = calibration if recipe.calibrated else None
+                job = Job(name, folder, staging, allowed[name], text, progress)
+                manifest = manifest.with_variant(name, recipe.make(job))
             write_manifest(staging, manifest)
-            manifest = _measure(folder, staging, manifest, list(schemes), evaluation, progress)
+            manifest = _measure(folder, staging, manifest, list(recipes), evaluation, progress)
             reports = [
-                _judge(name, manifest.variants[name], max_loss, accept_loss) for name in schemes
+                _judge(name, manifest.variants[name], allowed[name], accept_loss)
+                for name in recipes
             ]
             _install(staging, folder, manifest, reports)
     except OSError as error:
@@ -111,37 +109,18 @@ def _check_max_loss(max_loss: float | None) -> None:
         )
 
 
-def _check_graph(folder: Path, manifest: Manifest) -> None:
-    if manifest.graph == "portable":
+def _check_graph(folder: Path, manifest: Manifest, name: str, recipe: Recipe) -> None:
+    if manifest.graph != recipe.graph:
+        where = ", where its heads fit" if recipe.graph == "fused" else ""
         raise QuantizationError(
-            f"{folder} holds a portable graph, and MatMulNBits needs the fused one: export the "
-            "checkpoint again with --graph fused (graph='fused'), where its heads fit"
+            f"{folder} holds a {manifest.graph} graph, and {name} is made from a {recipe.graph} "
+            f"one: export the checkpoint again with --graph {recipe.graph} "
+            f"(graph={recipe.graph!r}){where}"
         )
 
 
 def _no_weights(folder: str, names: list[str]) -> set[str]:
     return {name for name in names if name == "onnx" or name.startswith(".")}
-
-
-def _make(
-    folder: Path, staging: Path, name: str, calibration: Text | None, progress: Progress | None
-) -> Variant:
-    def report(done: int, total: int) -> None:
-        if progress:
-            progress(f"quantizing to {name}", done, total)
-
-    scheme, source, path = scheme_of(name), folder / variant_path(FP32), variant_path(name)
-    used = calibration if scheme.calibrated else None
-    token_ids = Tokenizer(folder / "tokenizer.json").encode(used.content) if used else []
-    quantizer = quantizer_of(scheme, source, read_config(folder), token_ids)
-    bits = write_blockwise(source, staging / path, quantizer, report)
-    return Variant(
-        files=tuple(FileRecord.of(staging, file) for file in (path, f"{path}_data")),
-        bits={**read_manifest(folder).variant(FP32).bits, **bits},
-        block_size=scheme.block_size,
-        method=scheme.method,
-        calibration_sha256=used.sha256 if used else None,
-    )
 
 
 def _measure(
@@ -177,8 +156,7 @@ def _measure(
     return replace(manifest, evaluation_sha256=evaluation.sha256)
 
 
-def _judge(name: str, variant: Variant, max_loss: float | None, accept_loss: bool) -> VariantReport:
-    allowed = scheme_of(name).max_loss if max_loss is None else max_loss
+def _judge(name: str, variant: Variant, allowed: float, accept_loss: bool) -> VariantReport:
     within = variant.quality["loss"] <= allowed
     judged = replace(variant, max_loss=allowed, loss_accepted=accept_loss and not within)
     return VariantReport(name, judged, installed=within or accept_loss)

@@ -20,28 +20,43 @@ INLINE_BYTES = 256  # shape inference reads small constants from the graph itsel
 INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: quantize activations per row and block
 
 Quantizer = Callable[[str, Kind, Floats], BlockwiseWeight]
+Progress = Callable[[int, int], None]
 
 
 def write_blockwise(
     source: Path,
     target: Path,
     quantizer: Quantizer,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, int]:
     """Quantize the fp32 graph at `source` into `target` and its weights, `target` + `_data`.
 
-    Weights are read one at a time from the memory-mapped source; `quantizer` is called with the
-    name, the kind and the values `[out, in]` of each.
-
-    Returns:
-        The stored bits of every weight matrix, by name.
+    See `quantize_blockwise`.
 
     Raises:
         QuantizationError: the graph is not one that `pocketgpt export` wrote, or a weight is not
             finite.
     """
     model = load_graph(source)
-    graph = model.graph
+    bits = quantize_blockwise(model.graph, quantizer, progress)
+    save(model, target)
+    return bits
+
+
+def quantize_blockwise(
+    graph: ir.Graph, quantizer: Quantizer, progress: Progress | None = None
+) -> dict[str, int]:
+    """Quantize the weights of an fp32 graph.
+
+    They are read one at a time from the memory-mapped source; `quantizer` is called with the name,
+    the kind and the values `[out, in]` of each.
+
+    Returns:
+        The stored bits of every weight matrix, by name.
+
+    Raises:
+        QuantizationError: a weight is not finite.
+    """
     uses = weights_of(graph)
     bits: dict[str, int] = {}
     for done, (name, nodes) in enumerate(uses.items()):
@@ -57,7 +72,6 @@ def write_blockwise(
         graph.initializers.pop(name)
         if progress:
             progress(done + 1, len(uses))
-    save(model, target)
     return bits
 
 
@@ -124,9 +138,18 @@ def matrix_of(graph: ir.Graph, name: str, nodes: list[ir.Node]) -> Floats:
     tensor = graph.initializers[name].const_value
     assert tensor is not None
     array: Floats = tensor.numpy()
+    check_finite(name, array)
+    return array.T if any(node.op_type == "MatMul" for node in nodes) else array
+
+
+def check_finite(name: str, array: NDArray[np.generic]) -> None:
+    """Refuse a weight that holds NaN or infinity.
+
+    Raises:
+        QuantizationError: this one does.
+    """
     if not np.isfinite(array).all():
         raise QuantizationError(f"the weights hold NaN or infinity, in {name}; mend the checkpoint")
-    return array.T if any(node.op_type == "MatMul" for node in nodes) else array
 
 
 Stored = tuple[ir.Value, ir.Value, ir.Value | None]  # packed, scales, zero points
@@ -240,12 +263,24 @@ def _replace_gather(
     )
 
 
-def save(model: ir.Model, target: Path) -> None:
-    """Save with the weights beside, each run of bytes once: `.rows` take the place of `.packed`."""
+def save(model: ir.Model, target: Path, progress: Progress | None = None) -> None:
+    """Save with the weights beside, each run of bytes once: `.rows` take the place of `.packed`.
+
+    `progress` is called with (tensors written, tensors in all).
+    """
+
+    def written(_: object, info: ir.external_data.CallbackInfo) -> None:
+        if progress:
+            progress(info.index + 1, info.total)
+
     initializers = model.graph.initializers
     aliases = {name: initializers.pop(name) for name in [*initializers] if name.endswith(".rows")}
     ir.external_data.unload_from_model(
-        model, target.parent, f"{target.name}_data", size_threshold_bytes=INLINE_BYTES
+        model,
+        target.parent,
+        f"{target.name}_data",
+        size_threshold_bytes=INLINE_BYTES,
+        callback=written,
     )
     for name, value in aliases.items():
         twin = name.removesuffix(".rows") + ".packed"

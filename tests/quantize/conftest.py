@@ -6,15 +6,18 @@ import logging
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from pocketgpt.manifest import FileRecord, read_manifest, write_manifest
 from pocketgpt_export import export
 from pocketgpt_quantize.blockwise import Floats, Format
 
@@ -90,6 +93,30 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model_folder(exported: Path, tmp_path: Path) -> Path:
     """A copy of `exported` for one test."""
     return Path(shutil.copytree(exported, tmp_path / "model"))
+
+
+Weights = dict[str, Floats]
+
+
+@pytest.fixture(scope="session")
+def alter() -> Callable[[Path, Callable[[Weights], None]], None]:
+    """`(folder, change)`: let `change` alter the fp32 weights, by name; the manifest stays true."""
+
+    def altered(folder: Path, change: Callable[[Weights], None]) -> None:
+        path = folder / "onnx" / "model.onnx"
+        model = ir.load(path)
+        values = {n: v for n, v in model.graph.initializers.items() if n.startswith("transformer")}
+        arrays = {n: v.const_value.numpy().copy() for n, v in values.items() if v.const_value}
+        change(arrays)
+        for name, array in arrays.items():
+            values[name].const_value = ir.tensor(array, name=name)
+        ir.save(model, path, external_data="model.onnx_data")
+        manifest = read_manifest(folder)
+        fp32 = manifest.variants["fp32"]
+        records = tuple(FileRecord.of(folder, record.path) for record in fp32.files)
+        write_manifest(folder, manifest.with_variant("fp32", replace(fp32, files=records)))
+
+    return altered
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from pocketgpt.manifest import variant_path
 from pocketgpt_quantize import quantize
 
-VARIANTS = ["int8", "q4"]
+VARIANTS = ["int8", "q4", "fp16", "q4f16"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,10 @@ def logits(folder: Path, variant: str, ids: np.ndarray, mask: np.ndarray) -> np.
     for value in session.get_inputs():
         if value.name.startswith("past_key_values"):
             heads, width = value.shape[1], value.shape[3]
-            feeds[value.name] = np.zeros((len(ids), heads, 0, width), np.float32)
+            half = value.type == "tensor(float16)"
+            feeds[value.name] = np.zeros(
+                (len(ids), heads, 0, width), np.float16 if half else np.float32
+            )
     found: np.ndarray = session.run(["logits"], feeds)[0]
     return found
 

@@ -18,7 +18,8 @@ from .options import Folder, JsonOption
 def quantize(
     folder: Folder,
     variants: Annotated[
-        list[str], typer.Argument(metavar="VARIANT...", help="Variants to make: int8, q4.")
+        list[str],
+        typer.Argument(metavar="VARIANT...", help="Variants to make: int8, q4, fp16, q4f16."),
     ],
     eval_text: Annotated[
         Path | None,

@@ -1,0 +1,84 @@
+"""One variant to make: what its maker gets, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pocketgpt.config import ModelConfig, read_config
+from pocketgpt.manifest import FileRecord, Variant, variant_path
+from pocketgpt.tokenizer import Tokenizer
+
+from .texts import Text
+
+FP32 = "fp32"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A variant to make from the fp32 one of `folder`, in `staging`.
+
+    `calibration` is the text for makers that look at one, None for the others; `max_loss` the rise
+    of perplexity that the gate will allow; `progress` is called with (what is done now, units done,
+    units in all).
+    """
+
+    name: str
+    folder: Path
+    staging: Path
+    max_loss: float
+    calibration: Text | None = None
+    progress: Progress | None = None
+
+    @property
+    def source(self) -> Path:
+        """The fp32 graph."""
+        return self.folder / variant_path(FP32)
+
+    @property
+    def target(self) -> Path:
+        """Where the variant's graph goes; its weights go to this path + `_data`."""
+        return self.staging / variant_path(self.name)
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return read_config(self.folder)
+
+    @cached_property
+    def token_ids(self) -> list[int]:
+        """The calibration text's tokens; none without one."""
+        if self.calibration is None:
+            return []
+        return Tokenizer(self.folder / "tokenizer.json").encode(self.calibration.content)
+
+    def step(self, doing: str) -> Callable[[int, int], None]:
+        """Return a function to call with (units done, units in all) of `doing` for this variant."""
+
+        def report(done: int, total: int) -> None:
+            if self.progress:
+                self.progress(f"{doing} {self.name}", done, total)
+
+        return report
+
+    def made(
+        self, bits: Mapping[str, int], *, block_size: int | None = None, method: str | None = None
+    ) -> Variant:
+        """Return the manifest entry of the files that now lie at `target`.
+
+        Args:
+            bits: the stored bits of every weight matrix, by name.
+            block_size: the weights that share a scale, where all have one number of them.
+            method: how the weights were rounded.
+        """
+        path = variant_path(self.name)
+        return Variant(
+            files=tuple(FileRecord.of(self.staging, file) for file in (path, f"{path}_data")),
+            bits=bits,
+            block_size=block_size,
+            method=method,
+            calibration_sha256=self.calibration.sha256 if self.calibration else None,
+        )

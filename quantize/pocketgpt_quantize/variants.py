@@ -1,0 +1,50 @@
+"""Every variant there is: what makes it, from which graph, and how much it may lose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from pocketgpt import QuantizationError
+from pocketgpt.manifest import Variant
+
+from .half import make_fp16, make_q4f16
+from .job import Job
+from .methods import make_blockwise
+from .schemes import INT8, Q4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a variant is made.
+
+    `make` writes its two files and returns its manifest entry, without figures; `max_loss` is its
+    gate, a relative rise of perplexity; `calibrated` says whether it looks at a calibration text,
+    `graph` which kind of fp32 graph it starts from.
+    """
+
+    make: Callable[[Job], Variant]
+    max_loss: float
+    calibrated: bool = False
+    graph: Literal["fused", "portable"] = "fused"
+
+
+RECIPES = {
+    "int8": Recipe(partial(make_blockwise, INT8), 0.005, calibrated=INT8.calibrated),
+    "q4": Recipe(partial(make_blockwise, Q4), 0.05, calibrated=Q4.calibrated),
+    "fp16": Recipe(make_fp16, 0.001, calibrated=True),
+    "q4f16": Recipe(partial(make_q4f16, Q4), 0.05, calibrated=True),
+}
+
+
+def recipe_of(variant: str) -> Recipe:
+    """Return the recipe of a variant.
+
+    Raises:
+        QuantizationError: there is no variant of this name.
+    """
+    if variant not in RECIPES:
+        raise QuantizationError(f"no variant is called {variant!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[variant]
