@@ -14,6 +14,7 @@ from .errors import (
     SessionError,
     VariantNotFoundError,
 )
+from .evaluation import Evaluation
 from .model import Model, load
 from .options import GenerationOptions
 from .profiling import OperatorTime, Phase, Profile, profile
@@ -27,6 +28,7 @@ __all__ = [
     "BatchStream",
     "Benchmark",
     "CheckpointError",
+    "Evaluation",
     "FileScore",
     "GenerationOptions",
     "GenerationResult",

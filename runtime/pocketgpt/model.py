@@ -13,6 +13,7 @@ import onnxruntime as ort
 from . import checks
 from .config import ModelConfig, read_config, read_generation_defaults
 from .decoder import Decoder
+from .evaluation import Evaluation, evaluate
 from .generation import generate_texts
 from .manifest import Manifest, check_files, read_manifest, variant_path
 from .options import GenerationOptions
@@ -209,6 +210,35 @@ class Model:
         return score_file(
             Path(path), self.tokenizer, self.new_decoder, n_positions, stride, progress
         )
+
+    def evaluate(
+        self,
+        path: str | os.PathLike[str],
+        metric: str = "bleu",
+        *,
+        batch_size: int = BATCH_SIZE,
+        progress: Callable[[int, int], None] | None = None,
+        **options: Any,
+    ) -> Evaluation:
+        """Continue the prompts of a file and score the new texts against references.
+
+        Args:
+            path: JSON lines, each an object with `prompt` and `reference`, strings, or
+                `references`, a list of strings of which the closest counts.
+            metric: `bleu`, `rouge` or `exact`.
+            batch_size: most texts to decode at once.
+            progress: called with (prompts done, prompts in all).
+            options: fields of `GenerationOptions`.
+
+        Raises:
+            OptionError: the file cannot be read, a line of it is broken (the message has its
+                number), or an option is unknown or out of range.
+            MissingExtraError: the metric's library is not installed.
+
+        Example:
+            >>> model.evaluate("pairs.jsonl", "rouge", max_new_tokens=40).scores["rougeL"]
+        """
+        return evaluate(self, Path(path), metric, batch_size, options, progress)
 
     def new_decoder(self, batch_size: int = 1) -> Decoder:
         """Return a decoder with an empty cache, for work below the level of text."""

@@ -9,6 +9,7 @@ import typer
 from .. import __version__
 from .bench import bench
 from .chat import chat
+from .evaluate import evaluate
 from .export import export
 from .generate import generate
 from .inspect import inspect
@@ -44,5 +45,5 @@ def _root(
     pass
 
 
-for verb in (export, quantize, generate, chat, score, bench, inspect, verify):
+for verb in (export, quantize, generate, chat, score, evaluate, bench, inspect, verify):
     app.command()(verb)

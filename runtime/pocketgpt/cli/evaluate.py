@@ -1,0 +1,60 @@
+"""`pocketgpt evaluate`: how close a model's answers come to reference answers."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ..model import BATCH_SIZE, load
+from .console import print_json, progress_bars, result_console
+from .generation_flags import with_generation_flags
+from .options import Folder, JsonOption, ProviderOption, ThreadsOption, VariantOption
+
+
+@with_generation_flags
+def evaluate(
+    folder: Folder,
+    pairs: Annotated[
+        Path, typer.Argument(metavar="PAIRS.jsonl", help="Prompts and references, see above.")
+    ],
+    metric: Annotated[str, typer.Option("--metric", help="bleu, rouge or exact.")] = "bleu",
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Most texts to decode at once.")
+    ] = BATCH_SIZE,
+    variant: VariantOption = None,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
+    *,
+    generation: dict[str, Any],
+) -> None:
+    """Generate for the prompts of a file and score the new texts against references.
+
+    Each line of PAIRS.jsonl is a JSON object: "prompt", a string, and either "reference", a string,
+    or "references", a list of strings of which the closest counts. Other keys are passed over.
+
+    bleu: sacrebleu's corpus BLEU, 0 to 100. rouge: rouge-score's ROUGE-1, -2 and -L, mean F1.
+    exact: the share of texts equal to a reference but for space around them.
+    """
+    model = load(folder, variant, provider=provider, threads=threads)
+    with progress_bars() as progress:
+        found = model.evaluate(
+            pairs,
+            metric,
+            batch_size=batch_size,
+            progress=partial(progress, "generating"),
+            **generation,
+        )
+    if json:
+        print_json(found)
+        return
+    table = Table("metric")
+    table.add_column("score", justify="right")
+    for name, score in found.scores.items():
+        table.add_row(name, f"{score:.2f}" if name == "bleu" else f"{score:.4f}")
+    result_console.print(table)
+    result_console.print(f"{found.pairs} prompts; {found.signature}", highlight=False)
