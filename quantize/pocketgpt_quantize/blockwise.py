@@ -18,12 +18,14 @@ ROWS = 4096  # of a large matrix, quantized at a time: temporaries stay small
 class Format:
     """How a matrix is stored: bits a weight, weights a scale, whether zero is always the middle.
 
-    A symmetric block's zero is `2 ** (bits - 1)`; others store theirs, `bits` more a block.
+    A symmetric block's zero is `2 ** (bits - 1)`; others store theirs, `bits` more a block. Scales
+    have 32 bits or 16.
     """
 
     bits: int
     block_size: int
     symmetric: bool = True
+    scale_bits: int = 32
 
     @property
     def middle(self) -> int:
@@ -34,6 +36,18 @@ class Format:
     def top(self) -> int:
         """The largest stored number."""
         return (1 << self.bits) - 1
+
+    def scales(self, exact: Floats) -> Floats:
+        """Return the scales that can be stored.
+
+        In 16 bits those too small or too large to keep half precision's 11 bits stay as they are:
+        their matrix is stored with 32-bit scales.
+        """
+        if self.scale_bits == 32:
+            return exact
+        sizes = np.abs(exact)
+        fits = (sizes >= np.finfo(np.float16).smallest_normal) & (sizes <= np.finfo(np.float16).max)
+        return np.where(fits, np.where(fits, exact, 0).astype(np.float16), exact)
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,17 @@ class BlockwiseWeight:
     scales: Floats
     zero_points: Codes | None
     format: Format
+
+    def dequantized(self, inputs: int) -> Floats:
+        """Return what is stored, `[out, inputs]`."""
+        form, blocks = self.format, self.scales.shape[1]
+        zeros = np.full(self.scales.shape, form.middle, np.uint8)
+        if self.zero_points is not None:
+            zeros = _unpack(self.zero_points, form.bits)[:, :blocks]
+        codes = _unpack(self.packed.reshape(len(self.packed), -1), form.bits)
+        centered = codes.reshape(*self.scales.shape, -1).astype(np.float32) - zeros[..., None]
+        flat: Floats = (centered * self.scales[..., None]).reshape(len(codes), -1)[:, :inputs]
+        return flat
 
 
 Rounded = tuple[Codes, Floats, Codes]
@@ -85,6 +110,12 @@ def _pack(codes: Codes, bits: int) -> Codes:
     low, high = codes[:, ::2], np.left_shift(codes[:, 1::2], 4, dtype=np.uint8)
     pairs: Codes = np.bitwise_or(low, high, dtype=np.uint8)
     return pairs
+
+
+def _unpack(packed: Codes, bits: int) -> Codes:
+    if bits == 8:
+        return packed
+    return np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)
 
 
 def blocks_of(inputs: int, form: Format) -> list[slice]:

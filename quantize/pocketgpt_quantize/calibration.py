@@ -1,8 +1,9 @@
-"""What the products' inputs look like on real text: their second moments and largest values."""
+"""What the products' inputs look like on real text: their spread and their largest values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,35 @@ from numpy.typing import NDArray
 from pocketgpt import QuantizationError
 from pocketgpt.config import ModelConfig
 
+from .blockwise import Floats
+from .fold import Fold
 from .rewrite import Product
 
 MAX_TOKENS = 32_768
 CHUNK = 128  # tokens; every product's inputs for these are in memory at once
 
-Activations = dict[str, NDArray[np.float32]]
+Activations = dict[str, Floats]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A product's inputs on real text: the mean `[in]`, and the variance `[in]` or covariance."""
+
+    mean: Floats
+    variance: Floats
+
+    @classmethod
+    def of(cls, shift: Floats, mean: Floats, square: Floats) -> Spread:
+        """Make one of the mean and mean square of what is left after taking `shift` away."""
+        own = np.outer(mean, mean) if square.ndim == 2 else np.square(mean)
+        return cls(shift + mean, square - own)
+
+    def folded(self, fold: Fold | None) -> Spread:
+        """Return the spread after a fold; without one the mean stays."""
+        if fold is None:
+            return self
+        scale = np.outer(fold.scale, fold.scale) if self.variance.ndim == 2 else fold.scale**2
+        return Spread((self.mean - fold.center) / fold.scale, self.variance / scale)
 
 
 class Recorder:
@@ -69,16 +93,24 @@ class Recorder:
                 yield {w: a[0] for w, a in zip(weights, outputs[: len(weights)], strict=True)}
                 cache = dict(zip(cache, outputs[len(weights) :], strict=True))
 
-    def second_moments(self, weights: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-        """Return `X^T X / tokens`, `[in, in]`, of each weight's inputs X."""
-        sums: dict[str, NDArray[np.float64]] = {}
-        tokens = 0
+    def spreads(self, weights: Sequence[str], *, whole: bool = False) -> dict[str, Spread]:
+        """Return the mean and the variance, or the whole covariance, of each weight's inputs."""
+        shifts: Activations = {}  # the first chunk's means: float32 holds what is left
+        sums: Activations = {}
+        squares: Activations = {}
+        count = np.float32(0)
         for chunk in self.activations(weights):
             for weight, rows in chunk.items():
-                moments = (rows.T @ rows).astype(np.float64)
-                sums[weight] = sums[weight] + moments if weight in sums else moments
-            tokens += len(rows)
-        return {weight: moments / tokens for weight, moments in sums.items()}
+                shift = shifts.setdefault(weight, rows.mean(axis=0))
+                rows = rows - shift
+                square = rows.T @ rows if whole else np.square(rows).sum(axis=0)
+                if weight in sums:
+                    sums[weight] += rows.sum(axis=0)
+                    squares[weight] += square
+                else:
+                    sums[weight], squares[weight] = rows.sum(axis=0), square
+            count += len(rows)
+        return {w: Spread.of(shifts[w], sums[w] / count, squares.pop(w) / count) for w in weights}
 
     def largest(self, weights: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return each input channel's largest absolute value, `[in]`, by weight."""

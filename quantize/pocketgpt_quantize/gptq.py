@@ -10,21 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .blockwise import Floats, Format, Rounded, blocks_of
 from .grid import SHRINKS, decode, encode, fit_grid
 
-DAMPING = 0.01  # of H's mean diagonal: the paper's
-EMBEDDING_DAMPING = 0.1  # more, for the head's weights are looked up as well, as they are
+Moments = Floats
+"""Of a product's inputs, `[in, in]`: what they are when multiplied by one another, on average."""
 
 
-def gptq(
-    moments: NDArray[np.float64], damping: float = DAMPING
-) -> Callable[[Floats, Format], Rounded]:
+def gptq(moments: Moments, damping: float) -> Callable[[Floats, Format], Rounded]:
     """Return GPTQ's rounding for inputs whose second moments are `moments [in, in]`."""
-    factor = _inverse_factor(moments, damping)
-    importance = np.diagonal(moments).astype(np.float32)
+    factor = _inverse_factor(damped(moments, damping))
+    importance = np.diagonal(moments)
 
     def rounding(weight: Floats, form: Format) -> Rounded:
         left = weight.copy()  # what is still to be stored
@@ -49,12 +46,15 @@ def gptq(
     return rounding
 
 
-def _inverse_factor(moments: NDArray[np.float64], damping: float) -> Floats:
-    """Return the upper Cholesky factor of the damped moments' inverse.
+def damped(moments: Moments, damping: float) -> Moments:
+    """Add a share of the mean diagonal to it: it also holds channels that are always zero."""
+    changed = moments.copy()
+    changed[np.diag_indices_from(changed)] += damping * float(np.diagonal(moments).mean()) or 1.0
+    return changed
 
-    The damping also holds where a channel is always zero or depends on others.
-    """
-    damped = moments.copy()
-    damped[np.diag_indices_from(damped)] += damping * float(np.diagonal(moments).mean()) or 1.0
-    factor: Floats = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+
+def _inverse_factor(moments: Moments) -> Floats:
+    """Return the upper Cholesky factor of the moments' inverse."""
+    inverse = np.linalg.inv(moments.astype(np.float64))
+    factor: Floats = np.linalg.cholesky(inverse).T.astype(np.float32)
     return factor

@@ -82,9 +82,9 @@ def _grids(
     widest = np.where(-low > high, low, high)
     for shrink in shrinks:
         if form.symmetric:
-            yield _not_zero(-widest * np.float32(shrink) / form.middle), middle
+            yield form.scales(_not_zero(-widest * np.float32(shrink) / form.middle)), middle
         else:
-            scale = _not_zero((high - low) * np.float32(shrink) / form.top)
+            scale = form.scales(_not_zero((high - low) * np.float32(shrink) / form.top))
             zero = np.clip(np.rint(-low * np.float32(shrink) / scale), 0, form.top)
             yield scale, zero.astype(np.uint8)
 

@@ -22,8 +22,8 @@ from pocketgpt.manifest import Variant, read_manifest
 
 from .calibration import Recorder
 from .job import FP32, Job
-from .methods import quantizer_of
-from .rewrite import Product, check_finite, load_graph, quantize_blockwise, save
+from .methods import blockwise_model, method_of
+from .rewrite import Product, check_finite, load_graph, save
 from .schemes import Scheme
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -53,16 +53,13 @@ def make_q4f16(scheme: Scheme, job: Job) -> Variant:
         QuantizationError: what goes into attention overflows.
     """
     wide = wide_values(job)
-    model = load_graph(job.source)
-    quantizer = quantizer_of(scheme, job.source, job.config, job.token_ids)
-    bits = quantize_blockwise(model.graph, quantizer, job.step("quantizing to"))
+    model, bits = blockwise_model(scheme, job)
     rest = to_half(model.graph, wide)
     save(model, job.target, job.step("writing"))
     known = read_manifest(job.folder).variant(FP32).bits
     return job.made(
         {name: bits.get(name) or rest[name] for name in known},
-        block_size=scheme.block_size,
-        method=scheme.method,
+        method=method_of(job),
     )
 
 

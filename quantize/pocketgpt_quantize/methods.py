@@ -1,90 +1,127 @@
-"""The ways to round a variant's weights, by name: each makes a quantizer for the rewriting."""
+"""Blockwise variants: from the fp32 graph and a scheme to a graph of rounded weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import onnx_ir as ir
 
 from pocketgpt.config import ModelConfig
 from pocketgpt.manifest import Variant, read_manifest
 
-from .blockwise import BlockwiseWeight, Floats, quantize_weight
-from .calibration import Recorder
-from .gptq import DAMPING, EMBEDDING_DAMPING, gptq
+from .blockwise import BlockwiseWeight, Floats, Format, quantize_weight
+from .calibration import Recorder, Spread
+from .fold import Fold, balanced, fold
+from .gptq import gptq
 from .grid import round_to_nearest
 from .job import FP32, Job
-from .rewrite import Quantizer, load_graph, products_of, write_blockwise
+from .refine import refined
+from .rewrite import halve_scales, load_graph, products_of, quantize_blockwise, save
 from .schemes import Kind, Scheme
 
-MOMENTS_SHARE = 0.1  # of the fp32 weights' size: what second moments may take at once
+MOMENTS_SHARE = 0.2  # of the fp32 weights' size: what covariances may take at once
 MOMENTS_BYTES = 64 * 2**20  # and what they always may: a small model's text runs only once
+DAMPING = 0.01  # of H's mean diagonal: the GPTQ paper's
+EMBEDDING_DAMPING = 0.1  # more, for the head's weights are looked up as well, as they are
+ROUNDS = 3  # of refinement; 8 bits gain nothing by it
+
+Progress = Callable[[int, int], None]
 
 
 def make_blockwise(scheme: Scheme, job: Job) -> Variant:
-    """Make the variant of a scheme."""
-    quantizer = quantizer_of(scheme, job.source, job.config, job.token_ids)
-    bits = write_blockwise(job.source, job.target, quantizer, job.step("quantizing to"))
+    """Make the variant of a scheme; without a calibration text by rounding to nearest."""
+    model, bits = blockwise_model(scheme, job)
+    halve_scales(model.graph)
+    save(model, job.target)
     return job.made(
         {**read_manifest(job.folder).variant(FP32).bits, **bits},
-        block_size=scheme.block_size,
-        method=scheme.method,
+        method=method_of(job),
     )
 
 
-def quantizer_of(
-    scheme: Scheme, source: Path, config: ModelConfig, token_ids: Sequence[int]
-) -> Quantizer:
-    """Return what rounds the weights of the fp32 graph `source` by a scheme.
+def method_of(job: Job) -> str:
+    """Return how weights are rounded, as the manifest names it."""
+    return "rtn" if job.calibration is None else "gptq"
 
-    Args:
-        scheme: formats and method.
-        source: the fp32 .onnx file.
-        config: the model's shape.
-        token_ids: the calibration text, empty for a method that needs none.
-    """
-    if scheme.method == "rtn":
-        return lambda name, kind, weight: quantize_weight(
-            weight, scheme.format_of(kind), round_to_nearest
-        )
-    moments = Moments(source, config, token_ids)
+
+def blockwise_model(scheme: Scheme, job: Job) -> tuple[ir.Model, dict[str, int]]:
+    """Return the graph with its weights rounded, and the bits of each, by name."""
+    model = load_graph(job.source)
+    progress = job.step("quantizing to")
+    if job.calibration is None:
+
+        def nearest(name: str, kind: Kind, weight: Floats) -> BlockwiseWeight:
+            return quantize_weight(weight, scheme.format_of(name, kind), round_to_nearest)
+
+        return model, quantize_blockwise(model.graph, nearest, progress)
+    calibrated = Calibrated(job.source, job.config, job.token_ids)
+    calibrated.fold(model.graph)
 
     def quantizer(name: str, kind: Kind, weight: Floats) -> BlockwiseWeight:
-        form = scheme.format_of(kind)
-        if kind == "positions":  # looked up, never multiplied
-            return quantize_weight(weight, form, round_to_nearest)
-        damping = EMBEDDING_DAMPING if kind == "embedding" else DAMPING
-        return quantize_weight(weight, form, gptq(moments.of(name), damping))
+        return calibrated.quantize(name, kind, weight, scheme.format_of(name, kind))
 
-    return quantizer
+    return model, quantize_blockwise(model.graph, quantizer, progress, calibrated.means)
 
 
-class Moments:
-    """Second moments of every product's inputs: a few products' at a time, in the graph's order."""
+class Calibrated:
+    """Rounds weights by what their inputs look like on a text.
+
+    Attributes:
+        folds: what was folded into the graph, by weight.
+        means: of what the other products read.
+    """
 
     def __init__(self, source: Path, config: ModelConfig, token_ids: Sequence[int]) -> None:
-        """Prepare; the text runs through the model when the first are asked for."""
+        """Prepare; the text runs through the model when it is needed."""
         self._products = products_of(load_graph(source).graph)
         self._recorder = Recorder(source, config, token_ids, self._products)
         weights_bytes = source.with_name(f"{source.name}_data").stat().st_size
         self._budget = max(MOMENTS_SHARE * weights_bytes, MOMENTS_BYTES)
-        self._at_hand: dict[str, NDArray[np.float64]] = {}
+        self._at_hand: dict[str, Spread] = {}
+        self.folds: dict[str, Fold] = {}
+        self.means: dict[str, Floats] = {}
 
-    def of(self, name: str) -> NDArray[np.float64]:
-        """Return the moments `[in, in]` of one weight's inputs."""
+    def fold(self, graph: ir.Graph) -> None:
+        """Balance the inputs of every product that allows it."""
+        names = [product.weight for product in self._products]
+        if self._group_from(names[0]) == names:  # one run serves both
+            spreads = self._at_hand = self._recorder.spreads(names, whole=True)
+        else:
+            spreads = self._recorder.spreads(names)
+
+        def choose(name: str, weight: Floats) -> Fold:
+            spread = spreads[name]
+            diagonal = spread.variance if spread.variance.ndim == 1 else spread.variance.diagonal()
+            return balanced(spread.mean, np.sqrt(np.maximum(diagonal, 0)), weight)
+
+        self.folds = fold(graph, choose)
+        self.means = {n: spreads[n].mean for n in names if n not in self.folds}
+
+    def quantize(self, name: str, kind: Kind, weight: Floats, form: Format) -> BlockwiseWeight:
+        """Round one weight of the folded graph, `[out, in]`."""
+        if kind == "positions":  # looked up, never multiplied
+            return quantize_weight(weight, form, round_to_nearest)
+        damping = EMBEDDING_DAMPING if kind == "embedding" else DAMPING
+        moments = self._spread(name).folded(self.folds.get(name)).variance
+        if form.bits == 8:
+            return quantize_weight(weight, form, gptq(moments, damping))
+        return quantize_weight(weight, form, refined(moments, damping, ROUNDS))
+
+    def _spread(self, name: str) -> Spread:
+        """Return the mean and covariance of one weight's inputs."""
         if name not in self._at_hand:
             self._at_hand = {}  # the old ones go before the new ones come
-            self._at_hand = self._recorder.second_moments(self._group_from(name))
+            self._at_hand = self._recorder.spreads(self._group_from(name), whole=True)
         return self._at_hand[name]
 
     def _group_from(self, name: str) -> list[str]:
-        """Return the weights from `name` on whose moments fit into the budget, at least it."""
+        """Return the weights from `name` on whose covariances fit the budget, at least it."""
         names = [product.weight for product in self._products]
-        group, size = [name], 0
+        group, size = [name], 4 * self._products[names.index(name)].width ** 2
         for product in self._products[names.index(name) + 1 :]:
-            size += 8 * product.width**2
+            size += 4 * product.width**2
             if size > self._budget:
                 break
             group.append(product.weight)

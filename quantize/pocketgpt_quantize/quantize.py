@@ -76,7 +76,7 @@ def quantize(
     evaluation = read_evaluation(folder, eval_text)
     calibration = (
         read_calibration(folder, calibration_text, evaluation)
-        if calibration_text is not None or any(recipe.calibrated for recipe in recipes.values())
+        if calibration_text is not None or _looks_at_a_text(folder, recipes)
         else None
     )
     allowed = {n: r.max_loss if max_loss is None else max_loss for n, r in recipes.items()}
@@ -100,6 +100,13 @@ def quantize(
             f"{folder} cannot take the variants, and lists none of them: {error}"
         ) from error
     return reports
+
+
+def _looks_at_a_text(folder: Path, recipes: dict[str, Recipe]) -> bool:
+    """Whether a recipe needs a calibration text, or one is there to make it better."""
+    calibrated = [recipe for recipe in recipes.values() if recipe.calibrated]
+    there = (folder / "calibration.txt").is_file()
+    return bool(calibrated) and (there or any(recipe.needs_text for recipe in calibrated))
 
 
 def _check_max_loss(max_loss: float | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,33 +23,17 @@ Quantizer = Callable[[str, Kind, Floats], BlockwiseWeight]
 Progress = Callable[[int, int], None]
 
 
-def write_blockwise(
-    source: Path,
-    target: Path,
+def quantize_blockwise(
+    graph: ir.Graph,
     quantizer: Quantizer,
     progress: Progress | None = None,
-) -> dict[str, int]:
-    """Quantize the fp32 graph at `source` into `target` and its weights, `target` + `_data`.
-
-    See `quantize_blockwise`.
-
-    Raises:
-        QuantizationError: the graph is not one that `pocketgpt export` wrote, or a weight is not
-            finite.
-    """
-    model = load_graph(source)
-    bits = quantize_blockwise(model.graph, quantizer, progress)
-    save(model, target)
-    return bits
-
-
-def quantize_blockwise(
-    graph: ir.Graph, quantizer: Quantizer, progress: Progress | None = None
+    means: Mapping[str, Floats] | None = None,
 ) -> dict[str, int]:
     """Quantize the weights of an fp32 graph.
 
     They are read one at a time from the memory-mapped source; `quantizer` is called with the name,
-    the kind and the values `[out, in]` of each.
+    the kind and the values `[out, in]` of each. `means`, `[in]` by weight, are of what products
+    read on real text: what rounding adds to their mean outputs is taken from the biases.
 
     Returns:
         The stored bits of every weight matrix, by name.
@@ -61,7 +45,11 @@ def quantize_blockwise(
     bits: dict[str, int] = {}
     for done, (name, nodes) in enumerate(uses.items()):
         kind = kind_of(nodes)
-        quantized = quantizer(name, kind, matrix_of(graph, name, nodes))
+        matrix = matrix_of(graph, name, nodes)
+        quantized = quantizer(name, kind, matrix)
+        if means and name in means:
+            lost: Floats = (matrix - quantized.dequantized(matrix.shape[1])) @ means[name]
+            _add_to_bias(nodes[0], lost)
         bits[name] = quantized.format.bits
         stored = _add_weight(graph, name, quantized)
         for node in nodes:
@@ -156,14 +144,15 @@ Stored = tuple[ir.Value, ir.Value, ir.Value | None]  # packed, scales, zero poin
 
 
 def _add_weight(graph: ir.Graph, name: str, quantized: BlockwiseWeight) -> Stored:
-    packed = _initializer(graph, f"{name}.packed", quantized.packed)
-    scales = _initializer(graph, f"{name}.scales", quantized.scales)
+    packed = add_initializer(graph, f"{name}.packed", quantized.packed)
+    scales = add_initializer(graph, f"{name}.scales", quantized.scales)
     if quantized.zero_points is None:
         return packed, scales, None
-    return packed, scales, _initializer(graph, f"{name}.zero_points", quantized.zero_points)
+    return packed, scales, add_initializer(graph, f"{name}.zero_points", quantized.zero_points)
 
 
-def _initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """Add a constant to a graph."""
     tensor = ir.tensor(array, name=name)
     kind = ir.TensorType(tensor.dtype)
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
@@ -176,13 +165,10 @@ def _replace_product(
 ) -> None:
     """Replace a product, and the bias addition after it if there is one, by MatMulNBits."""
     packed, scales, zeros = weight
-    bias_node = _bias_addition(node)
-    arguments: list[ir.Value | None] = [node.inputs[0], packed, scales, zeros]
-    if bias_node is not None:
-        arguments += [None, bias_node.inputs[1]]
+    bias = bias_of(node)
     product = ir.node(
         "MatMulNBits",
-        arguments,
+        [node.inputs[0], packed, scales, zeros, *([] if bias is None else [None, bias])],
         {
             "K": _inputs_of(node),
             "N": quantized.packed.shape[0],
@@ -194,13 +180,46 @@ def _replace_product(
         version=1,
         name=node.name,
     )
-    old = [node] if bias_node is None else [node, bias_node]
-    last = old[-1]
-    product.outputs[0].name = last.outputs[0].name
-    product.outputs[0].shape, product.outputs[0].type = last.outputs[0].shape, last.outputs[0].type
-    ir.convenience.replace_nodes_and_values(
-        graph, node, old, [product], [last.outputs[0]], [product.outputs[0]]
-    )
+    replace_biased(graph, node, [product])
+
+
+def bias_of(node: ir.Node) -> ir.Value | None:
+    """Return what is added to a product, where that is a constant."""
+    addition = _bias_addition(node)
+    return None if addition is None else addition.inputs[1]
+
+
+def replace_biased(graph: ir.Graph, node: ir.Node, new: list[ir.Node]) -> None:
+    """Replace a product and its bias addition, where it has one, by nodes that end in the sum."""
+    addition = _bias_addition(node)
+    old = [node] if addition is None else [node, addition]
+    last, output = old[-1].outputs[0], new[-1].outputs[0]
+    output.name, output.shape, output.type = last.name, last.shape, last.type
+    ir.convenience.replace_nodes_and_values(graph, node, old, new, [last], [output])
+
+
+def _add_to_bias(product: ir.Node, correction: Floats) -> None:
+    bias = bias_of(product)
+    assert bias is not None
+    assert bias.const_value is not None
+    bias.const_value = ir.tensor(bias.const_value.numpy() + correction, name=bias.name)
+
+
+def halve_scales(graph: ir.Graph) -> None:
+    """Store scales in 16 bits where that changes none: ONNX Runtime widens them when it loads."""
+    for name in [name for name in graph.initializers if name.endswith(".scales")]:
+        value = graph.initializers[name]
+        assert value.const_value is not None
+        scales = value.const_value.numpy()
+        half = scales.astype(np.float16)
+        if (half != scales).any():
+            continue
+        stored = add_initializer(graph, f"{name}.half", half)
+        widened = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT}, name=f"{name}.cast")
+        graph.insert_before(graph[0], widened)
+        value.replace_all_uses_with(widened.outputs[0])
+        graph.initializers.pop(name)
+        widened.outputs[0].name = name
 
 
 def _inputs_of(node: ir.Node) -> int:
@@ -231,7 +250,7 @@ def _replace_gather(
     packed, scales, zeros = weight
     assert packed.name is not None
     rows = quantized.packed.shape[0]
-    flat = _initializer(
+    flat = add_initializer(
         graph,
         packed.name.removesuffix(".packed") + ".rows",
         quantized.packed.reshape(rows, -1),
@@ -240,7 +259,7 @@ def _replace_gather(
     if checked:
         # GatherBlockQuantized takes any index, and Gather none out of range: it is how padding on
         # the left fails.
-        table = _initializer(graph, f"{flat.name}.range", np.arange(rows, dtype=np.int64))
+        table = add_initializer(graph, f"{flat.name}.range", np.arange(rows, dtype=np.int64))
         guard = ir.node("Gather", [table, index])
         graph.insert_before(node, guard)
         index = guard.outputs[0]

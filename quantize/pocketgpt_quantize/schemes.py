@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from .blockwise import Format
 
 Kind = Literal["layer", "embedding", "positions"]
-Method = Literal["rtn", "gptq"]
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """A variant's formats, by kind of weight, and its method.
+    """A variant's formats, by kind of weight.
 
-    The embedding's format is the head's too: they share their bytes.
+    The embedding's format is the head's too: they share their bytes. `own` gives single weights
+    another one, by name.
     """
 
     layer: Format
     embedding: Format
     positions: Format
-    method: Method
+    own: Mapping[str, Format] = field(default_factory=dict)
 
-    def format_of(self, kind: Kind) -> Format:
-        """Return the format of one kind of weight."""
-        return {"layer": self.layer, "embedding": self.embedding, "positions": self.positions}[kind]
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether it needs a calibration text."""
-        return self.method != "rtn"
-
-    @property
-    def block_size(self) -> int | None:
-        """The weights that share a scale, where all weights have the same number."""
-        sizes = {self.layer.block_size, self.embedding.block_size, self.positions.block_size}
-        return sizes.pop() if len(sizes) == 1 else None
+    def format_of(self, name: str, kind: Kind) -> Format:
+        """Return the format of one weight."""
+        by_kind = {"layer": self.layer, "embedding": self.embedding, "positions": self.positions}
+        return self.own.get(name, by_kind[kind])
 
 
-_EIGHT = Format(bits=8, block_size=64)
-_FOUR = Format(bits=4, block_size=64, symmetric=False)
-_FOUR_FINE = Format(bits=4, block_size=32, symmetric=False)
+EIGHT = Format(bits=8, block_size=32, scale_bits=16)
+FOUR = Format(bits=4, block_size=32, symmetric=False, scale_bits=16)
+FOUR_FINE = Format(bits=4, block_size=16, symmetric=False, scale_bits=16)
 
-INT8 = Scheme(_EIGHT, _EIGHT, _EIGHT, method="rtn")
-Q4 = Scheme(_FOUR, _FOUR_FINE, _EIGHT, method="gptq")
+INT8 = Scheme(EIGHT, EIGHT, EIGHT)
+Q4 = Scheme(FOUR, FOUR_FINE, EIGHT)

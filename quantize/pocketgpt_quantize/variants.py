@@ -22,18 +22,19 @@ class Recipe:
 
     `make` writes its two files and returns its manifest entry, without figures; `max_loss` is its
     gate, a relative rise of perplexity; `calibrated` says whether it looks at a calibration text,
-    `graph` which kind of fp32 graph it starts from.
+    `needs_text` whether it cannot do without, `graph` which kind of fp32 graph it starts from.
     """
 
     make: Callable[[Job], Variant]
     max_loss: float
     calibrated: bool = False
+    needs_text: bool = True
     graph: Literal["fused", "portable"] = "fused"
 
 
 RECIPES = {
-    "int8": Recipe(partial(make_blockwise, INT8), 0.005, calibrated=INT8.calibrated),
-    "q4": Recipe(partial(make_blockwise, Q4), 0.05, calibrated=Q4.calibrated),
+    "int8": Recipe(partial(make_blockwise, INT8), 0.005, calibrated=True, needs_text=False),
+    "q4": Recipe(partial(make_blockwise, Q4), 0.05, calibrated=True),
     "fp16": Recipe(make_fp16, 0.001, calibrated=True),
     "q4f16": Recipe(partial(make_q4f16, Q4), 0.05, calibrated=True),
 }

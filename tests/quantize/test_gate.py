@@ -48,8 +48,18 @@ def test_a_variant_within_its_gate_is_installed(model_folder: Path) -> None:
     assert not entry.loss_accepted
     text = (model_folder / "evaluation.txt").read_bytes()
     assert entry.evaluation_sha256 == hashlib.sha256(text).hexdigest()
-    assert entry.calibration_sha256 is None
+    calibration = (model_folder / "calibration.txt").read_bytes()
+    assert entry.calibration_sha256 == hashlib.sha256(calibration).hexdigest()
     assert pocketgpt.load(model_folder, "int8", verify=True).generate("the king").text
+
+
+def test_int8_does_without_a_calibration_text(model_folder: Path) -> None:
+    (model_folder / "calibration.txt").unlink()
+    (report,) = quantize(model_folder, ["int8"])
+    assert report.installed
+    assert (report.variant.method, report.variant.calibration_sha256) == ("rtn", None)
+    with pytest.raises(QuantizationError, match="this variant is calibrated"):
+        quantize(model_folder, ["int8", "q4"])
 
 
 def test_the_manifest_names_the_calibration_text(model_folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pocketgpt_quantize.blockwise import Floats, Format, quantize_weight
 from pocketgpt_quantize.gptq import gptq
 from pocketgpt_quantize.grid import SHRINKS, decode, fit_grid, round_to_nearest
+from pocketgpt_quantize.methods import DAMPING
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -44,6 +45,37 @@ def test_an_asymmetric_block_by_hand() -> None:
     assert codes.tolist() == [[0, 15, 2, 7]]
     assert scales.tolist() == [[1.0]]
     assert zeros.tolist() == [[2]]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_half_precision_scales_are_what_was_rounded_with(bits: int, symmetric: bool) -> None:
+    weight = np.random.default_rng(0).normal(0, 0.1, (5, 64)).astype(np.float32)
+    form = Format(bits, 32, symmetric, scale_bits=16)
+    codes, scales, zeros = round_to_nearest(weight, form)
+    np.testing.assert_array_equal(scales, scales.astype(np.float16))
+    wide = scales.repeat(32, axis=1), zeros.repeat(32, axis=1)
+    inner = (codes > 0) & (codes < form.top)
+    off = np.abs(decode(codes, *wide) - weight) / np.abs(wide[0])
+    assert off[inner].max() <= 0.5 + 1e-4
+
+
+def test_scales_that_half_precision_would_change_much_stay() -> None:
+    exact = np.array([1e-6, 0.1, 1e5, -3e-5], np.float32)
+    tenth = np.float32(np.float16(0.1))
+    assert Format(8, 32, scale_bits=16).scales(exact).tolist() == [*exact[:1], tenth, *exact[2:]]
+    assert Format(8, 32).scales(exact).tolist() == exact.tolist()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_dequantized_is_what_the_numbers_stand_for(bits: int, symmetric: bool) -> None:
+    weight = np.random.default_rng(0).normal(0, 0.1, (5, 80)).astype(np.float32)
+    form = Format(bits, 32, symmetric)
+    codes, scales, zeros = round_to_nearest(weight, form)
+    wide = scales.repeat(32, axis=1)[:, :80], zeros.repeat(32, axis=1)[:, :80]
+    stored = quantize_weight(weight, form, round_to_nearest)
+    np.testing.assert_array_equal(stored.dequantized(80), decode(codes, *wide))
 
 
 def test_packing_by_hand() -> None:
@@ -95,19 +127,22 @@ def test_gptq_makes_the_products_error_smaller(symmetric: bool) -> None:
         decoded = decode(codes.reshape(40, 2, 32), scales[..., None], zeros[..., None])
         return float(np.square(inputs @ (decoded.reshape(40, 64) - weight).T).mean())
 
-    moments = (inputs.T @ inputs).astype(np.float64) / len(inputs)
-    assert error(*gptq(moments)(weight, form)) < 0.5 * error(*round_to_nearest(weight, form))
+    moments = inputs.T @ inputs / np.float32(len(inputs))
+    assert error(*gptq(moments, DAMPING)(weight, form)) < 0.5 * error(
+        *round_to_nearest(weight, form)
+    )
 
 
 def test_gptq_with_uncorrelated_inputs_only_rounds() -> None:
     weight = np.random.default_rng(0).standard_normal((10, 64)).astype(np.float32)
     form = Format(4, 32)
+    found_by = gptq(np.eye(64, dtype=np.float32), DAMPING)
     expected = round_to_nearest(weight, form, SHRINKS)
-    for found, wanted in zip(gptq(np.eye(64))(weight, form), expected, strict=True):
+    for found, wanted in zip(found_by(weight, form), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
 
 
 def test_gptq_where_no_input_was_ever_seen() -> None:
     weight = np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)
-    codes, scales, zeros = gptq(np.zeros((32, 32)))(weight, Format(8, 32))
+    codes, scales, zeros = gptq(np.zeros((32, 32), np.float32), DAMPING)(weight, Format(8, 32))
     np.testing.assert_allclose(decode(codes, scales, zeros), weight, atol=0.05)

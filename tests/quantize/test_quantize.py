@@ -124,7 +124,7 @@ def test_text_of_one_token(tiny_copy: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [QuantizationError("wrong"), KeyboardInterrupt()], ids=repr)
-@pytest.mark.parametrize("failing", ["quantize:Reference", "methods:write_blockwise"])
+@pytest.mark.parametrize("failing", ["quantize:Reference", "methods:quantize_blockwise"])
 def test_a_failure_changes_nothing(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, failing: str, error: BaseException
 ) -> None:

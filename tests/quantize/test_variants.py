@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 FORMATS = {  # bits and block size, by kind of weight
-    "int8": {"layer": (8, 64), "embedding": (8, 64), "positions": (8, 64)},
-    "q4": {"layer": (4, 64), "embedding": (4, 32), "positions": (8, 64)},
+    "int8": {"layer": (8, 32), "embedding": (8, 32), "positions": (8, 32)},
+    "q4": {"layer": (4, 32), "embedding": (4, 16), "positions": (8, 32)},
 }
 Place = tuple[int, int]  # offset and length within the weights file
 
@@ -74,9 +75,17 @@ def test_operators(graph: onnx.GraphProto, variant: str) -> None:
 
 def test_biases_go_into_the_products(graph: onnx.GraphProto) -> None:
     products = [node for node in graph.node if node.op_type == "MatMulNBits"]
-    biased = [node for node in products if len(node.input) == 6]
-    assert len(biased) == 8
-    assert all(node.input[5].endswith(".bias") for node in biased)
+    biases = [node.input[5] for node in products]
+    assert sum(name.endswith(".bias") for name in biases) == 8
+    assert biases[-1] == "transformer.wte.weight.offset"  # the head's, from its folded inputs
+
+
+def test_scales_are_half_precision(graph: onnx.GraphProto) -> None:
+    widened = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Cast"}
+    stored = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    readers = [n for n in graph.node if n.op_type in ("MatMulNBits", "GatherBlockQuantized")]
+    for node in readers:
+        assert stored[widened[node.input[2]]] == onnx.TensorProto.FLOAT16
 
 
 def test_embedding_and_head_read_the_same_bytes(graph: onnx.GraphProto, variant: str) -> None:
@@ -132,34 +141,50 @@ def dequantized(folder: Path, variant: str) -> dict[str, NDArray[np.float32]]:
     tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     found = {}
     for name, scales in tensors.items():
-        if not name.endswith(".scales"):
+        if not name.endswith(".scales.half"):
             continue
-        weight = name.removesuffix(".scales")
-        bits = format_of(name, variant)[0]
+        weight = name.removesuffix(".scales.half")
+        bits = format_of(f"{weight}.packed", variant)[0]
         ending = "packed" if f"{weight}.packed" in tensors else "rows"
         stored = numbers(tensors[f"{weight}.{ending}"], bits).reshape(*scales.shape, -1)
         zeros = np.full(scales.shape, 2.0 ** (bits - 1), np.float32)
         if f"{weight}.zero_points" in tensors:
             zeros = numbers(tensors[f"{weight}.zero_points"], bits)[:, : scales.shape[1]]
-        values = (stored - zeros[..., None]) * scales[..., None]
+        values = (stored - zeros[..., None]) * scales[..., None].astype(np.float32)
         found[weight] = values.reshape(len(values), -1)
     return found
+
+
+def stored_model(folder: Path, variant: str, reference: GPT2LMHeadModel) -> GPT2LMHeadModel:
+    """Return PyTorch's model with all that a variant stores; folded head and embedding differ."""
+    model = copy.deepcopy(reference)
+    graph = onnx.load(folder / "onnx" / f"model_{variant}.onnx").graph
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    matrices = dequantized(folder, variant)
+    assert len(matrices) == 4 * 2 + 2
+    embedding = matrices.pop("transformer.wte.weight")
+    head = torch.nn.Linear(*embedding.shape[::-1])
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in matrices:
+                looked_up = name == "transformer.wpe.weight"
+                matrix = matrices[name] if looked_up else matrices[name].T
+                parameter.copy_(torch.tensor(matrix))
+            elif name != "transformer.wte.weight":
+                parameter.copy_(torch.tensor(tensors[name]))
+        inverse = tensors["transformer.wte.weight.inverse_scale"]
+        model.transformer.wte.weight = torch.nn.Parameter(torch.tensor(embedding * inverse))
+        head.weight.copy_(torch.tensor(embedding))
+        head.bias.copy_(torch.tensor(tensors["transformer.wte.weight.offset"]))
+    model.lm_head = head
+    return model
 
 
 def test_logits_are_those_of_the_dequantized_weights(
     tiny_folder: Path, tiny_reference: GPT2LMHeadModel, variant: str
 ) -> None:
     """In PyTorch with the stored numbers; what is left between them is 8-bit activations."""
-    import copy
-
-    reference = copy.deepcopy(tiny_reference)
-    parameters = dict(reference.named_parameters(remove_duplicate=False))
-    matrices = dequantized(tiny_folder, variant)
-    assert len(matrices) == 4 * 2 + 2
-    for name, matrix in matrices.items():
-        looked_up = name in ("transformer.wte.weight", "transformer.wpe.weight")
-        with torch.no_grad():
-            parameters[name].copy_(torch.tensor(matrix if looked_up else matrix.T))
+    reference = stored_model(tiny_folder, variant, tiny_reference)
     ids = np.random.default_rng(2).integers(0, 400, 60).tolist()
     with torch.inference_mode():
         expected = reference(torch.tensor([ids])).logits[0].numpy()

@@ -1,0 +1,111 @@
+"""Folds change what products read, and nothing of what the graph computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import pocketgpt
+from pocketgpt.config import read_config
+from pocketgpt.manifest import FileRecord, Variant, read_manifest, variant_path, write_manifest
+from pocketgpt_quantize.blockwise import Floats
+from pocketgpt_quantize.calibration import Recorder, Spread
+from pocketgpt_quantize.fold import Fold, balanced, fold
+from pocketgpt_quantize.rewrite import load_graph, products_of, save
+
+IDS = np.random.default_rng(3).integers(0, 300, 128).tolist()
+
+
+def random_fold(name: str, weight: Floats) -> Fold:
+    """Offsets and scales from 1/20 to 20."""
+    random = np.random.default_rng(len(name))
+    width = weight.shape[1]
+    scale = np.exp(random.uniform(-3, 3, width))
+    return Fold(random.standard_normal(width).astype(np.float32), scale.astype(np.float32))
+
+
+@pytest.fixture
+def source(model_folder: Path) -> Path:
+    return model_folder / variant_path("fp32")
+
+
+@pytest.fixture
+def folded(source: Path) -> tuple[ir.Model, dict[str, Fold]]:
+    model = load_graph(source)
+    return model, fold(model.graph, random_fold)
+
+
+def recorder(folder: Path, source: Path) -> Recorder:
+    return Recorder(source, read_config(folder), IDS, products_of(load_graph(source).graph))
+
+
+def test_the_folded_graph_computes_the_same(
+    model_folder: Path, source: Path, folded: tuple[ir.Model, dict[str, Fold]]
+) -> None:
+    expected = pocketgpt.load(model_folder, "fp32").new_decoder().score(IDS[:60]).copy()
+    model, folds = folded
+    assert len(folds) == 2 * 3 + 1  # all but mlp.c_proj, behind the activation function
+    path = variant_path("int8")
+    save(model, model_folder / path)
+    files = tuple(FileRecord.of(model_folder, name) for name in (path, f"{path}_data"))
+    manifest = read_manifest(model_folder).with_variant("int8", Variant(files, bits={}))
+    write_manifest(model_folder, manifest)
+    found = pocketgpt.load(model_folder, "int8").new_decoder().score(IDS[:60])
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_products_read_centered_scaled_inputs(
+    model_folder: Path, source: Path, folded: tuple[ir.Model, dict[str, Fold]]
+) -> None:
+    """Recorded from the folded graph: what `Spread.folded` says of the original's."""
+    model, folds = folded
+    save(model, model_folder / "folded.onnx")
+    before, after = (
+        recorder(model_folder, source),
+        recorder(model_folder, model_folder / "folded.onnx"),
+    )
+    names = [*folds]
+    originals = before.spreads(names, whole=True)
+    for name, found in after.spreads(names, whole=True).items():
+        expected = originals[name].folded(folds[name])
+        np.testing.assert_allclose(found.mean, expected.mean, atol=2e-3, rtol=1e-3)
+        largest = np.abs(expected.variance).max()
+        np.testing.assert_allclose(found.variance, expected.variance, atol=1e-3 * largest)
+
+
+def test_a_balanced_product(source: Path) -> None:
+    """Worked out by hand: deviations 1 and 16 against weights of 1 and 1."""
+    weight = np.ones((5, 2), np.float32)
+    found = balanced(np.array([3, -2], np.float32), np.array([1, 16], np.float32), weight)
+    assert found.center.tolist() == [3, -2]
+    np.testing.assert_allclose(found.scale, [0.5, 2], rtol=1e-6)
+
+
+def test_a_channel_that_never_varies() -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    for deviation in ([0, 1, 2], [0, 0, 0]):
+        found = balanced(np.zeros(3, np.float32), np.array(deviation, np.float32), weight)
+        assert np.isfinite(found.scale).all()
+        assert (found.scale > 0).all()
+
+
+def test_spreads_are_numpys(model_folder: Path, source: Path) -> None:
+    """Mean, variance and covariance of the rows that the recorder hands out."""
+    recording = recorder(model_folder, source)
+    (name, *_) = products_of(load_graph(source).graph)[1:]
+    rows = np.concatenate([chunk[name.weight] for chunk in recording.activations([name.weight])])
+    whole = recording.spreads([name.weight], whole=True)[name.weight]
+    flat = recording.spreads([name.weight])[name.weight]
+    np.testing.assert_allclose(whole.mean, rows.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(whole.variance, np.cov(rows.T, bias=True), atol=1e-4)
+    np.testing.assert_allclose(flat.variance, rows.var(axis=0), atol=1e-4)
+
+
+def test_a_mean_far_from_zero_does_not_drown_the_variance() -> None:
+    shift, rows = np.float32(1e4), np.array([-1, 1, -2, 2], np.float32)
+    found = Spread.of(np.array([shift]), rows[:2].mean(keepdims=True), np.array([2.5], np.float32))
+    assert found.mean.tolist() == [1e4]
+    assert found.variance.tolist() == [2.5]
