@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 MATRIX := .venv-transformers5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-matrix bench-quality bench-runtime lint format types check build clean
+.PHONY: help setup demo test test-slow soak test-matrix bench-quality bench-runtime lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -29,6 +29,9 @@ test: setup ## run the tests
 
 test-slow: setup ## run the slow tests only
 	$(BIN)/python -m pytest -m slow
+
+soak: setup ## 10,000 generations of random options in one process: memory must stay flat
+	$(BIN)/python -m pytest -m slow tests/runtime/test_soak.py
 
 test-matrix: $(MATRIX)/.installed ## run the exporter's and the runtime's tests on transformers 5
 	$(MATRIX)/bin/python -m pytest tests/exporter tests/runtime
