@@ -113,6 +113,15 @@ def test_what_cannot_be_restored_is_refused(
         model.restore(path)
 
 
+def test_a_session_belongs_to_its_variant(tiny_folder: Path, tmp_path: Path) -> None:
+    session = pocketgpt.load(tiny_folder, "int8").session()
+    session.append("The ships")
+    session.save(tmp_path / "saved")
+    assert pocketgpt.load(tiny_folder, "int8").restore(tmp_path / "saved").token_ids
+    with pytest.raises(SessionError, match="another model or variant than q4; load that one"):
+        pocketgpt.load(tiny_folder, "q4").restore(tmp_path / "saved")
+
+
 def test_a_stream_left_early_keeps_what_it_made(model: pocketgpt.Model) -> None:
     session = model.session()
     session.append("The quick")
