@@ -156,14 +156,15 @@ Stored = tuple[ir.Value, ir.Value, ir.Value | None]  # packed, scales, zero poin
 
 
 def _add_weight(graph: ir.Graph, name: str, quantized: BlockwiseWeight) -> Stored:
-    packed = _initializer(graph, f"{name}.packed", quantized.packed)
-    scales = _initializer(graph, f"{name}.scales", quantized.scales)
+    packed = add_initializer(graph, f"{name}.packed", quantized.packed)
+    scales = add_initializer(graph, f"{name}.scales", quantized.scales)
     if quantized.zero_points is None:
         return packed, scales, None
-    return packed, scales, _initializer(graph, f"{name}.zero_points", quantized.zero_points)
+    return packed, scales, add_initializer(graph, f"{name}.zero_points", quantized.zero_points)
 
 
-def _initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """Add a constant to a graph."""
     tensor = ir.tensor(array, name=name)
     kind = ir.TensorType(tensor.dtype)
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
@@ -176,13 +177,10 @@ def _replace_product(
 ) -> None:
     """Replace a product, and the bias addition after it if there is one, by MatMulNBits."""
     packed, scales, zeros = weight
-    bias_node = _bias_addition(node)
-    arguments: list[ir.Value | None] = [node.inputs[0], packed, scales, zeros]
-    if bias_node is not None:
-        arguments += [None, bias_node.inputs[1]]
+    bias = bias_of(node)
     product = ir.node(
         "MatMulNBits",
-        arguments,
+        [node.inputs[0], packed, scales, zeros, *([] if bias is None else [None, bias])],
         {
             "K": _inputs_of(node),
             "N": quantized.packed.shape[0],
@@ -194,13 +192,22 @@ def _replace_product(
         version=1,
         name=node.name,
     )
-    old = [node] if bias_node is None else [node, bias_node]
-    last = old[-1]
-    product.outputs[0].name = last.outputs[0].name
-    product.outputs[0].shape, product.outputs[0].type = last.outputs[0].shape, last.outputs[0].type
-    ir.convenience.replace_nodes_and_values(
-        graph, node, old, [product], [last.outputs[0]], [product.outputs[0]]
-    )
+    replace_biased(graph, node, [product])
+
+
+def bias_of(node: ir.Node) -> ir.Value | None:
+    """Return what is added to a product, where that is a constant."""
+    addition = _bias_addition(node)
+    return None if addition is None else addition.inputs[1]
+
+
+def replace_biased(graph: ir.Graph, node: ir.Node, new: list[ir.Node]) -> None:
+    """Replace a product and its bias addition, where it has one, by nodes that end in the sum."""
+    addition = _bias_addition(node)
+    old = [node] if addition is None else [node, addition]
+    last, output = old[-1].outputs[0], new[-1].outputs[0]
+    output.name, output.shape, output.type = last.name, last.shape, last.type
+    ir.convenience.replace_nodes_and_values(graph, node, old, new, [last], [output])
 
 
 def _inputs_of(node: ir.Node) -> int:
@@ -231,7 +238,7 @@ def _replace_gather(
     packed, scales, zeros = weight
     assert packed.name is not None
     rows = quantized.packed.shape[0]
-    flat = _initializer(
+    flat = add_initializer(
         graph,
         packed.name.removesuffix(".packed") + ".rows",
         quantized.packed.reshape(rows, -1),
@@ -240,7 +247,7 @@ def _replace_gather(
     if checked:
         # GatherBlockQuantized takes any index, and Gather none out of range: it is how padding on
         # the left fails.
-        table = _initializer(graph, f"{flat.name}.range", np.arange(rows, dtype=np.int64))
+        table = add_initializer(graph, f"{flat.name}.range", np.arange(rows, dtype=np.int64))
         guard = ir.node("Gather", [table, index])
         graph.insert_before(node, guard)
         index = guard.outputs[0]
