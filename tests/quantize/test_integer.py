@@ -25,7 +25,7 @@ def product(columns: Columns, zero: int, bias: Floats | None) -> ort.InferenceSe
     constants += [] if bias is None else [ir.tensor(bias, name="bias")]
     values = [
         ir.Value(
-            name=t.name, type=ir.TensorType(FLOAT), shape=ir.Shape(t.shape.dims), const_value=t
+            name=t.name, type=ir.TensorType(FLOAT), shape=ir.Shape(t.numpy().shape), const_value=t
         )
         for t in constants
     ]
