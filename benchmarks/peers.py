@@ -95,18 +95,28 @@ def openvino(bits: int, checkpoint: Path, scratch: Path) -> tuple[Forward, int]:
     import openvino as ov
     import torch
 
-    model = load_torch(checkpoint)
-    model.config.use_cache = False
-    example = {"input_ids": torch.arange(8)[None]}
-    graph = ov.convert_model(model, example_input=example)
+    class WithoutCache(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = load_torch(checkpoint)
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.model(input_ids, use_cache=False).logits
+            return logits
+
+    module = WithoutCache()
+    length = module.model.config.n_positions  # fixed: what follows a token changes nothing
+    graph = ov.convert_model(torch.export.export(module, (torch.zeros(1, length, dtype=int),)))
     mode = {8: nncf.CompressWeightsMode.INT8_ASYM, 4: nncf.CompressWeightsMode.INT4_ASYM}[bits]
     options = {"group_size": 64, "ratio": 1.0} if bits == 4 else {}
     ov.save_model(nncf.compress_weights(graph, mode=mode, **options), scratch / "out.xml")
     compiled = ov.compile_model(scratch / "out.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def forward(token_ids: list[int]) -> Logits:
-        logits: Logits = compiled([np.array([token_ids])])[0][0]
-        return logits
+        padded = np.zeros((1, length), np.int64)
+        padded[0, : len(token_ids)] = token_ids
+        logits: Logits = compiled([padded])[0][0]
+        return logits[: len(token_ids)]
 
     return forward, size_of(scratch, ".bin", ".xml")
 

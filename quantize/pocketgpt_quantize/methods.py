@@ -128,12 +128,14 @@ class Calibrated:
         if kind == "positions":  # looked up, never multiplied
             return quantize_weight(weight, form, round_to_nearest)
         damping = EMBEDDING_DAMPING if kind == "embedding" else DAMPING
-        moments = self._spread(name).folded(self.folds.get(name)).variance
+        spread = self.spread(name).folded(self.folds.get(name))
+        centered = name in self.folds or name in self.means
+        moments = spread.variance if centered else spread.moments
         if form.bits == 8:
             return quantize_weight(weight, form, gptq(moments, damping))
         return quantize_weight(weight, form, refined(moments, damping, ROUNDS))
 
-    def _spread(self, name: str) -> Spread:
+    def spread(self, name: str) -> Spread:
         """Return the mean and covariance of one weight's inputs."""
         if name not in self._at_hand:
             self._at_hand = {}  # the old ones go before the new ones come
