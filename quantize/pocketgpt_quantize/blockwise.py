@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
 
+SMALLEST_HALF = 2.0**-20  # of half precision's numbers, the smallest with 5 bits
 ROWS = 4096  # of a large matrix, quantized at a time: temporaries stay small
 
 
@@ -38,15 +39,15 @@ class Format:
         return (1 << self.bits) - 1
 
     def scales(self, exact: Floats) -> Floats:
-        """Return the scales that can be stored.
+        """Return the scales that can be stored: the grid is what they make it.
 
-        In 16 bits those too small or too large to keep half precision's 11 bits stay as they are:
-        their matrix is stored with 32-bit scales.
+        In 16 bits those so small or large that they would change much stay as they are; their
+        matrix is stored with 32-bit scales.
         """
         if self.scale_bits == 32:
             return exact
         sizes = np.abs(exact)
-        fits = (sizes >= np.finfo(np.float16).smallest_normal) & (sizes <= np.finfo(np.float16).max)
+        fits = (sizes >= SMALLEST_HALF) & (sizes <= np.finfo(np.float16).max)
         return np.where(fits, np.where(fits, exact, 0).astype(np.float16), exact)
 
 

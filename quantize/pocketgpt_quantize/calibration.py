@@ -37,6 +37,11 @@ class Spread:
         own = np.outer(mean, mean) if square.ndim == 2 else np.square(mean)
         return cls(shift + mean, square - own)
 
+    @property
+    def moments(self) -> Floats:
+        """The second moments `[in, in]`, where the whole covariance is known."""
+        return self.variance + np.outer(self.mean, self.mean)
+
     def folded(self, fold: Fold | None) -> Spread:
         """Return the spread after a fold; without one the mean stays."""
         if fold is None:

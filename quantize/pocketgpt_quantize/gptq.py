@@ -14,6 +14,8 @@ import numpy as np
 from .blockwise import Floats, Format, Rounded, blocks_of
 from .grid import SHRINKS, decode, encode, fit_grid
 
+COLUMNS = 128  # of a wider block whose errors are passed on to the others together
+
 Moments = Floats
 """Of a product's inputs, `[in, in]`: what they are when multiplied by one another, on average."""
 
@@ -32,15 +34,17 @@ def gptq(moments: Moments, damping: float) -> Callable[[Floats, Format], Rounded
         for index, block in enumerate(blocks):
             scale, zero = fit_grid(left[:, block], importance[block], form, SHRINKS)
             scales[:, index], zeros[:, index] = scale, zero
-            errors = np.empty((len(weight), block.stop - block.start), np.float32)
-            for column in range(block.start, block.stop):
-                codes[:, column] = encode(left[:, column], scale, zero, form)
-                error = left[:, column] - decode(codes[:, column], scale, zero)
-                error /= factor[column, column]
-                rest = slice(column + 1, block.stop)
-                left[:, rest] -= np.outer(error, factor[column, rest])
-                errors[:, column - block.start] = error
-            left[:, block.stop :] -= errors @ factor[block, block.stop :]
+            for start in range(block.start, block.stop, COLUMNS):
+                part = slice(start, min(start + COLUMNS, block.stop))
+                errors = np.empty((len(weight), part.stop - part.start), np.float32)
+                for column in range(part.start, part.stop):
+                    codes[:, column] = encode(left[:, column], scale, zero, form)
+                    error = left[:, column] - decode(codes[:, column], scale, zero)
+                    error /= factor[column, column]
+                    rest = slice(column + 1, part.stop)
+                    left[:, rest] -= np.outer(error, factor[column, rest])
+                    errors[:, column - part.start] = error
+                left[:, part.stop :] -= errors @ factor[part, part.stop :]
         return codes, scales, zeros
 
     return rounding

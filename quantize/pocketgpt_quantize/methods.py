@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -48,19 +49,39 @@ def method_of(job: Job) -> str:
 
 def blockwise_model(scheme: Scheme, job: Job) -> tuple[ir.Model, dict[str, int]]:
     """Return the graph with its weights rounded, and the bits of each, by name."""
-    model = load_graph(job.source)
     progress = job.step("quantizing to")
     if job.calibration is None:
+        model = load_graph(job.source)
 
         def nearest(name: str, kind: Kind, weight: Floats) -> BlockwiseWeight:
             return quantize_weight(weight, scheme.format_of(name, kind), round_to_nearest)
 
         return model, quantize_blockwise(model.graph, nearest, progress)
     calibrated = Calibrated(job.source, job.config, job.token_ids)
+    return rounded_model(job.source, calibrated, scheme, calibrated.quantize, progress)
+
+
+def rounded_model(
+    source: Path,
+    calibrated: Calibrated,
+    scheme: Scheme,
+    quantize: Callable[[str, Kind, Floats, Format], BlockwiseWeight],
+    progress: Progress | None = None,
+) -> tuple[ir.Model, dict[str, int]]:
+    """Return the fp32 graph folded and rounded, and the bits of its weights, by name.
+
+    Args:
+        source: the fp32 .onnx file.
+        calibrated: what to fold and to correct by.
+        scheme: the formats.
+        quantize: from a weight's name, kind, values `[out, in]` and format to what is stored.
+        progress: called with (weights done, weights in all).
+    """
+    model = load_graph(source)
     calibrated.fold(model.graph)
 
     def quantizer(name: str, kind: Kind, weight: Floats) -> BlockwiseWeight:
-        return calibrated.quantize(name, kind, weight, scheme.format_of(name, kind))
+        return quantize(name, kind, weight, scheme.format_of(name, kind))
 
     return model, quantize_blockwise(model.graph, quantizer, progress, calibrated.means)
 
@@ -85,31 +106,36 @@ class Calibrated:
 
     def fold(self, graph: ir.Graph) -> None:
         """Balance the inputs of every product that allows it."""
-        names = [product.weight for product in self._products]
-        if self._group_from(names[0]) == names:  # one run serves both
-            spreads = self._at_hand = self._recorder.spreads(names, whole=True)
-        else:
-            spreads = self._recorder.spreads(names)
 
         def choose(name: str, weight: Floats) -> Fold:
-            spread = spreads[name]
+            spread = self._spreads[name]
             diagonal = spread.variance if spread.variance.ndim == 1 else spread.variance.diagonal()
             return balanced(spread.mean, np.sqrt(np.maximum(diagonal, 0)), weight)
 
         self.folds = fold(graph, choose)
-        self.means = {n: spreads[n].mean for n in names if n not in self.folds}
+        self.means = {n: s.mean for n, s in self._spreads.items() if n not in self.folds}
+
+    @cached_property
+    def _spreads(self) -> dict[str, Spread]:
+        names = [product.weight for product in self._products]
+        if self._group_from(names[0]) == names:  # one run serves this and the rounding
+            self._at_hand = self._recorder.spreads(names, whole=True)
+            return self._at_hand
+        return self._recorder.spreads(names)
 
     def quantize(self, name: str, kind: Kind, weight: Floats, form: Format) -> BlockwiseWeight:
         """Round one weight of the folded graph, `[out, in]`."""
         if kind == "positions":  # looked up, never multiplied
             return quantize_weight(weight, form, round_to_nearest)
         damping = EMBEDDING_DAMPING if kind == "embedding" else DAMPING
-        moments = self._spread(name).folded(self.folds.get(name)).variance
+        spread = self.spread(name).folded(self.folds.get(name))
+        centered = name in self.folds or name in self.means
+        moments = spread.variance if centered else spread.moments
         if form.bits == 8:
             return quantize_weight(weight, form, gptq(moments, damping))
         return quantize_weight(weight, form, refined(moments, damping, ROUNDS))
 
-    def _spread(self, name: str) -> Spread:
+    def spread(self, name: str) -> Spread:
         """Return the mean and covariance of one weight's inputs."""
         if name not in self._at_hand:
             self._at_hand = {}  # the old ones go before the new ones come

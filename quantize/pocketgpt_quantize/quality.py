@@ -27,7 +27,13 @@ class Reference:
     """What fp32 says about a text, to hold variants against."""
 
     def __init__(
-        self, model: Model, text: str, folder: Path, progress: Progress | None = None
+        self,
+        model: Model,
+        text: str,
+        folder: Path,
+        progress: Progress | None = None,
+        *,
+        continuations: bool = True,
     ) -> None:
         """Record fp32's distributions over `text` in `folder`, which has to be there.
 
@@ -36,6 +42,7 @@ class Reference:
             text: what to measure on.
             folder: where the distributions go; the caller removes it.
             progress: called with (tokens measured, tokens in all).
+            continuations: whether to measure greedy agreement too, which takes single steps.
 
         Raises:
             QuantizationError: the text has fewer than 64 tokens.
@@ -53,7 +60,8 @@ class Reference:
             np.save(self._chunk(index), found)
             log_probs.append(found[np.arange(len(targets)), targets])
         self._score = Score(np.concatenate(log_probs), self._bytes)
-        self._prompts = prompts(self._token_ids, model.config.n_positions)
+        cut = prompts(self._token_ids, model.config.n_positions)
+        self._prompts = cut if continuations else []
         self._continuations = [greedy(model, prompt) for prompt in self._prompts]
 
     def compare(self, model: Model, progress: Progress | None = None) -> dict[str, float]:
@@ -85,7 +93,7 @@ class Reference:
             raise QuantizationError(
                 f"{model.variant} gives logits that are not finite; it does not suit this model"
             )
-        return {
+        figures = {
             "perplexity": score.perplexity,
             "bits_per_byte": score.bits_per_byte,
             "loss": score.perplexity / self._score.perplexity - 1,
@@ -93,8 +101,10 @@ class Reference:
             "kl_p99": max(0.0, float(np.quantile(divergence, 0.99))),
             "top1_agreement": float(np.concatenate(top1).mean()),
             "top5_agreement": float(np.concatenate(top5).mean()),
-            "greedy_agreement": self._greedy_agreement(model),
         }
+        if self._prompts:
+            figures["greedy_agreement"] = self._greedy_agreement(model)
+        return figures
 
     @property
     def figures(self) -> dict[str, float]:

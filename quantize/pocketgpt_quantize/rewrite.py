@@ -48,8 +48,8 @@ def quantize_blockwise(
         matrix = matrix_of(graph, name, nodes)
         quantized = quantizer(name, kind, matrix)
         if means and name in means:
-            lost: Floats = (matrix - quantized.dequantized(matrix.shape[1])) @ means[name]
-            _add_to_bias(nodes[0], lost)
+            lost = matrix - quantized.dequantized(matrix.shape[1])
+            _add_to_bias(nodes[0], (lost @ means[name]).astype(np.float32))
         bits[name] = quantized.format.bits
         stored = _add_weight(graph, name, quantized)
         for node in nodes:

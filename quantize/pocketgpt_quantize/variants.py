@@ -11,8 +11,10 @@ from pocketgpt import QuantizationError
 from pocketgpt.manifest import Variant
 
 from .half import make_fp16, make_q4f16
+from .integer import make_q8
 from .job import Job
 from .methods import make_blockwise
+from .mixed import make_mixed
 from .schemes import INT8, Q4
 
 
@@ -35,6 +37,8 @@ class Recipe:
 RECIPES = {
     "int8": Recipe(partial(make_blockwise, INT8), 0.005, calibrated=True, needs_text=False),
     "q4": Recipe(partial(make_blockwise, Q4), 0.05, calibrated=True),
+    "mixed": Recipe(make_mixed, 0.01, calibrated=True),
+    "q8": Recipe(make_q8, 0.01, calibrated=True),
     "fp16": Recipe(make_fp16, 0.001, calibrated=True),
     "q4f16": Recipe(partial(make_q4f16, Q4), 0.05, calibrated=True),
 }

@@ -96,10 +96,11 @@ def model_folder(exported: Path, tmp_path: Path) -> Path:
 
 
 Weights = dict[str, Floats]
+Alter = Callable[[Path, Callable[[Weights], None]], None]
 
 
 @pytest.fixture(scope="session")
-def alter() -> Callable[[Path, Callable[[Weights], None]], None]:
+def alter() -> Alter:
     """`(folder, change)`: let `change` alter the fp32 weights, by name; the manifest stays true."""
 
     def altered(folder: Path, change: Callable[[Weights], None]) -> None:
@@ -117,6 +118,23 @@ def alter() -> Callable[[Path, Callable[[Weights], None]], None]:
         write_manifest(folder, manifest.with_variant("fp32", replace(fp32, files=records)))
 
     return altered
+
+
+@pytest.fixture
+def outlier_folder(model_folder: Path, alter: Alter) -> Path:
+    """The same function, but with channels up to 100 times larger before half of the products."""
+
+    def grow(weights: Weights) -> None:
+        for layer in range(2):
+            for norm, product in (("ln_1", "attn.c_attn"), ("ln_2", "mlp.c_fc")):
+                for channel, factor in ((3 + layer, 100), (17, 30), (40, 10)):
+                    place = f"transformer.h.{layer}."
+                    weights[f"{place}{norm}.weight"][channel] *= factor
+                    weights[f"{place}{norm}.bias"][channel] *= factor
+                    weights[f"{place}{product}.weight"][channel] /= factor
+
+    alter(model_folder, grow)
+    return model_folder
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,8 @@ def random_fold(name: str, weight: Floats) -> Fold:
     """Offsets and scales from 1/20 to 20."""
     random = np.random.default_rng(len(name))
     width = weight.shape[1]
-    scale = np.exp(random.uniform(-3, 3, width))
-    return Fold(random.standard_normal(width).astype(np.float32), scale.astype(np.float32))
+    scale = random.permutation(np.geomspace(0.05, 20, width, dtype=np.float32))
+    return Fold(random.standard_normal((width,)).astype(np.float32), scale)
 
 
 @pytest.fixture

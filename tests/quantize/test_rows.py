@@ -13,7 +13,7 @@ import pytest
 from pocketgpt.manifest import variant_path
 from pocketgpt_quantize import quantize
 
-VARIANTS = ["int8", "q4", "fp16", "q4f16"]
+VARIANTS = ["int8", "q4", "q8", "fp16", "q4f16"]
 
 
 @pytest.fixture(scope="module")

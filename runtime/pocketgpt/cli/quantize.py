@@ -19,7 +19,9 @@ def quantize(
     folder: Folder,
     variants: Annotated[
         list[str],
-        typer.Argument(metavar="VARIANT...", help="Variants to make: int8, q4, fp16, q4f16."),
+        typer.Argument(
+            metavar="VARIANT...", help="Variants to make: int8, q4, q8, mixed, fp16, q4f16."
+        ),
     ],
     eval_text: Annotated[
         Path | None,
