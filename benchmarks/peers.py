@@ -180,7 +180,7 @@ def gguf_weights(kind: str, checkpoint: Path, scratch: Path) -> tuple[Forward, i
 
 PEERS: dict[str, Callable[[Path, Path], tuple[Forward, int]]] = {
     "llama.cpp Q8_0 (weights)": partial(gguf_weights, "Q8_0"),
-    "llama.cpp Q4_0 (weights)": partial(gguf_weights, "Q4_0"),
+    "llama.cpp Q4_0, embedding Q8_0 (weights)": partial(gguf_weights, "Q4_0"),
     "CTranslate2 int8": ctranslate2_int8,
     "OpenVINO int8": partial(openvino, 8),
     "OpenVINO int4, 64": partial(openvino, 4),
