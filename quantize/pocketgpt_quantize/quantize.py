@@ -26,6 +26,7 @@ from .job import FP32, Job, Progress
 from .quality import Reference
 from .report import VariantReport
 from .texts import Text, read_calibration, read_evaluation
+from .tolerance import measure_tolerance
 from .variants import Recipe, recipe_of
 
 
@@ -140,10 +141,10 @@ def _measure(
 ) -> Manifest:
     """Return the manifest with the figures of fp32 and `names`; one model is loaded at a time."""
 
-    def report(name: str) -> Callable[[int, int], None]:
+    def report(name: str, doing: str = "measuring") -> Callable[[int, int], None]:
         def step(done: int, total: int) -> None:
             if progress:
-                progress(f"measuring {name}", done, total)
+                progress(f"{doing} {name}", done, total)
 
         return step
 
@@ -152,14 +153,25 @@ def _measure(
     reference = Reference(
         pocketgpt.load(folder, FP32), evaluation.content, distributions, report(FP32)
     )
-    figures = {FP32: reference.figures}
-    for name in names:
-        figures[name] = reference.compare(pocketgpt.load(staging, name), report(name))
-    for name, quality in figures.items():
-        measured = replace(
-            manifest.variants[name], quality=quality, evaluation_sha256=evaluation.sha256
+    fp32 = replace(
+        manifest.variants[FP32],
+        quality=reference.figures,
+        evaluation_sha256=evaluation.sha256,
+    )
+    manifest = manifest.with_variant(FP32, fp32)
+
+    def measured(name: str, model: pocketgpt.Model) -> Variant:
+        token_ids = model.tokenizer.encode(evaluation.content)
+        return replace(
+            manifest.variants[name],
+            quality=reference.compare(model, report(name)),
+            evaluation_sha256=evaluation.sha256,
+            tolerance=measure_tolerance(model, token_ids, report(name, "chunking")),
         )
-        manifest = manifest.with_variant(name, measured)
+
+    for name in names:
+        variant = measured(name, pocketgpt.load(staging, name))
+        manifest = manifest.with_variant(name, variant)
     return replace(manifest, evaluation_sha256=evaluation.sha256)
 
 

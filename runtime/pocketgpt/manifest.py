@@ -38,7 +38,9 @@ class Variant:
     share one scale (None where there are no blocks, or not one size of them); `quality` the figures
     measured on the text that `evaluation_sha256` names; `method` how the weights were rounded, and
     `calibration_sha256` the text that helped; `max_loss` the rise of perplexity that was allowed,
-    and `loss_accepted` whether a greater one was, on request.
+    and `loss_accepted` whether a greater one was, on request. `tolerance` is what a logit may
+    differ by with what is computed together with it (in one pass, in chunks, token by token); a
+    greedy token differs only where it covers the margin. fp32 promises the same tokens: None.
     """
 
     files: tuple[FileRecord, ...]
@@ -50,6 +52,7 @@ class Variant:
     calibration_sha256: str | None = None
     max_loss: float | None = None
     loss_accepted: bool = False
+    tolerance: float | None = None
 
     @property
     def bytes(self) -> int:

@@ -184,7 +184,9 @@ def test_progress_finishes_every_step(tiny_copy: Path) -> None:
         "quantizing to q4",
         "measuring fp32",
         "measuring int8",
+        "chunking int8",
         "measuring q4",
+        "chunking q4",
     ]
     for name in steps:
         done, total = [report[1:] for report in reports if report[0] == name][-1]
