@@ -106,7 +106,8 @@ def openvino(bits: int, checkpoint: Path, scratch: Path) -> tuple[Forward, int]:
 
     module = WithoutCache()
     length = module.model.config.n_positions  # fixed: what follows a token changes nothing
-    graph = ov.convert_model(torch.export.export(module, (torch.zeros(1, length, dtype=int),)))
+    example = torch.zeros((1, length), dtype=torch.int64)
+    graph = ov.convert_model(torch.export.export(module, (example,)))
     mode = {8: nncf.CompressWeightsMode.INT8_ASYM, 4: nncf.CompressWeightsMode.INT4_ASYM}[bits]
     options = {"group_size": 64, "ratio": 1.0} if bits == 4 else {}
     ov.save_model(nncf.compress_weights(graph, mode=mode, **options), scratch / "out.xml")
@@ -180,7 +181,7 @@ def gguf_weights(kind: str, checkpoint: Path, scratch: Path) -> tuple[Forward, i
 
 PEERS: dict[str, Callable[[Path, Path], tuple[Forward, int]]] = {
     "llama.cpp Q8_0 (weights)": partial(gguf_weights, "Q8_0"),
-    "llama.cpp Q4_0 (weights)": partial(gguf_weights, "Q4_0"),
+    "llama.cpp Q4_0, embedding Q8_0 (weights)": partial(gguf_weights, "Q4_0"),
     "CTranslate2 int8": ctranslate2_int8,
     "OpenVINO int8": partial(openvino, 8),
     "OpenVINO int4, 64": partial(openvino, 4),

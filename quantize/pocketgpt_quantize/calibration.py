@@ -80,13 +80,14 @@ class Recorder:
                 "tokens or more, better of 10,000"
             )
         self._inputs = {product.weight: product.input for product in products}
-        self._session = _open(source, set(self._inputs.values()))
+        self._source = source
         self._config = config
         self._token_ids = token_ids[:MAX_TOKENS]
 
     def activations(self, weights: Sequence[str]) -> Iterator[Activations]:
         """Yield, chunk after chunk, what each weight multiplies, `[tokens, in]`, by weight."""
         context = self._config.n_positions
+        session = _open(self._source, set(self._inputs.values()))  # lives as long as this run
         for start in range(0, len(self._token_ids), context):
             cache = self._empty_cache()
             window = self._token_ids[start : start + context]
@@ -94,7 +95,7 @@ class Recorder:
                 chunk = window[begin : begin + CHUNK]
                 names = [*(self._inputs[weight] for weight in weights), *_presents(cache)]
                 feeds = _feeds(chunk, begin) | cache
-                outputs = self._session.run(names, feeds)
+                outputs = session.run(names, feeds)
                 yield {w: a[0] for w, a in zip(weights, outputs[: len(weights)], strict=True)}
                 cache = dict(zip(cache, outputs[len(weights) :], strict=True))
 

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .blockwise import Floats
-from .rewrite import bias_of, matrix_of, weights_of
+from .rewrite import add_initializer, bias_of, matrix_of, release, weights_of
 
 NORM, ATTENTION = "LayerNormalization", "GroupQueryAttention"
 LIMIT = 1000.0  # how far a scale may be from the product's mean one
@@ -58,12 +58,14 @@ def fold(graph: ir.Graph, choose: Chooser) -> dict[str, Fold]:
         before = None if product is None else _foldable_source(product)
         if product is None or before is None:
             continue
+        weight = graph.initializers[name].const_value
         found = folds[name] = choose(name, matrix_of(graph, name, nodes))
         (_into_norm if before.op_type == NORM else _into_values)(before, found)
         if bias_of(product) is None:
             _into_head(graph, product, found)
         else:
             _into_product(product, found)
+        release(weight)
     return folds
 
 
@@ -83,7 +85,7 @@ def balanced(mean: Floats, deviation: Floats, weight: Floats) -> Fold:
         deviation: standard, `[in]`.
         weight: `[out, in]`.
     """
-    size = np.sqrt(np.square(weight).mean(axis=0))
+    size = np.sqrt(np.einsum("oi,oi->i", weight, weight) / len(weight))
     logs = (np.log(_floored(deviation)) - np.log(_floored(size))) / 2
     scale = np.exp(np.clip(logs - logs.mean(), -np.log(LIMIT), np.log(LIMIT)))
     return Fold(mean, scale.astype(np.float32))
@@ -123,8 +125,8 @@ def _into_values(attention: ir.Node, found: Fold) -> None:
 
 def _into_product(product: ir.Node, found: Fold) -> None:
     """Let the weight `[in, out]` take up the scale, and the bias what the center gave."""
-    weight = _tensor(product.inputs[1])
-    _change(bias_of(product), lambda bias: bias + found.center @ weight.numpy())
+    given = found.center @ _tensor(product.inputs[1]).numpy()
+    _change(bias_of(product), lambda bias: bias + given)
     _change(product.inputs[1], lambda weight: weight * found.scale[:, None])
 
 
@@ -132,46 +134,33 @@ def _into_head(graph: ir.Graph, head: ir.Node, found: Fold) -> None:
     """The same for the head, `[vocab, in]`: it has no bias, and may be looked up as well."""
     value = head.inputs[1]
     assert value is not None
-    weight = _tensor(value)
-    offset = _lazy(
-        lambda: weight.numpy() @ found.center, weight, ir.Shape(weight.shape.numpy()[:1])
-    )
-    _append(graph, head, "Add", _initializer(graph, f"{value.name}.offset", offset))
+    given = _tensor(value).numpy() @ found.center
+    _append(graph, head, "Add", add_initializer(graph, f"{value.name}.offset", given))
     _change(value, lambda weight: weight * found.scale)
-    inverse = _initializer(graph, f"{value.name}.inverse_scale", ir.tensor(1 / found.scale))
+    inverse = add_initializer(graph, f"{value.name}.inverse_scale", 1 / found.scale)
     for node in value.consumers():
         if node.op_type == "Gather":
             _append(graph, node, "Mul", inverse)
 
 
 def _change(value: ir.Value | None, change: Callable[[Floats], Floats]) -> None:
-    """Put an initializer's changed content in its place."""
+    """Put an initializer's changed content in its place, made when it is read."""
     old = _tensor(value)
     assert value is not None
-    value.const_value = _lazy(lambda: change(old.numpy()), old, ir.Shape(old.shape.numpy()))
-
-
-def _lazy(make: Callable[[], Floats], like: ir.TensorProtocol, shape: ir.Shape) -> ir.LazyTensor:
-    """Return a tensor that is made when it is read."""
 
     def made() -> ir.TensorProtocol:
-        return ir.tensor(make().astype(np.float32))
+        changed = np.asarray(change(old.numpy()), np.float32)
+        release(old)
+        return ir.tensor(changed)
 
-    return ir.LazyTensor(made, dtype=like.dtype, shape=shape, name=like.name)
+    shape = ir.Shape(old.shape.numpy())
+    value.const_value = ir.LazyTensor(made, dtype=old.dtype, shape=shape, name=old.name)
 
 
 def _tensor(value: ir.Value | None) -> ir.TensorProtocol:
     assert value is not None
     assert value.const_value is not None
     return value.const_value
-
-
-def _initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
-    tensor.name = name
-    kind = ir.TensorType(tensor.dtype)
-    value = ir.Value(name=name, shape=ir.Shape(tensor.shape.numpy()), type=kind, const_value=tensor)
-    graph.initializers.add(value)
-    return value
 
 
 def _append(graph: ir.Graph, node: ir.Node, op_type: str, value: ir.Value) -> None:

@@ -57,7 +57,8 @@ def quantize_blockwise(
                 _replace_gather(graph, node, stored, quantized, checked=kind == "positions")
             else:
                 _replace_product(graph, node, stored, quantized)
-        graph.initializers.pop(name)
+        del matrix  # a view of the file where nothing was folded in
+        release(graph.initializers.pop(name).const_value)
         if progress:
             progress(done + 1, len(uses))
     return bits
@@ -128,6 +129,12 @@ def matrix_of(graph: ir.Graph, name: str, nodes: list[ir.Node]) -> Floats:
     array: Floats = tensor.numpy()
     check_finite(name, array)
     return array.T if any(node.op_type == "MatMul" for node in nodes) else array
+
+
+def release(tensor: ir.TensorProtocol | None) -> None:
+    """Unmap a weight's file: pages that were read count as memory until then."""
+    if isinstance(tensor, ir.ExternalTensor):
+        tensor.release()
 
 
 def check_finite(name: str, array: NDArray[np.generic]) -> None:
