@@ -15,20 +15,22 @@ from functools import partial
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from pocketgpt import QuantizationError
 from pocketgpt.manifest import Variant, read_manifest
 
+from .blockwise import Floats
 from .calibration import Recorder
 from .job import FP32, Job
 from .methods import blockwise_model, method_of
-from .rewrite import Product, check_finite, load_graph, save
+from .rewrite import Product, load_graph, save
 from .schemes import Scheme
 
 LARGEST = float(np.finfo(np.float16).max)
 HEADROOM = 4  # other texts may bring numbers so many times larger than the calibration text's
 PEAK_TOKENS = 8192  # of the calibration text; outliers show within any text's first tokens
+
+TOGETHER = 64  # values whose numbers for a chunk of the text are in memory at once
 
 _SINGLE, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 _NUMBERS_TO_OTHERS = {"Shape", "Equal", "Less", "Greater", "IsNaN"}
@@ -71,7 +73,10 @@ def wide_values(job: Job) -> set[str]:
     names = [value.name for value in values if value not in cache]
     products = [Product(name, name, 0) for name in names if name is not None]
     recorder = Recorder(job.source, job.config, job.token_ids[:PEAK_TOKENS], products)
-    peaks = recorder.largest([product.weight for product in products])
+    peaks: dict[str, Floats] = {}
+    for start in range(0, len(products), TOGETHER):
+        group = products[start : start + TOGETHER]
+        peaks |= recorder.largest([product.weight for product in group])
     return {name for name, peak in peaks.items() if not peak.max() * HEADROOM <= LARGEST}
 
 
@@ -129,10 +134,9 @@ def _single_nodes(
         for node in nodes
         if any(value.name in wide for value in (*_floats(node.inputs), *node.outputs))
     }
-    for name, value in weights.items():
+    for value in weights.values():
         array = _array(value)
-        check_finite(name, array)
-        if np.abs(array).max(initial=0) > LARGEST:
+        if max(array.max(initial=0), -array.min(initial=0)) > LARGEST:
             singles.update(value.consumers())
     shared = [users for v in weights.values() if len(users := set(v.consumers())) > 1]
     while more := set().union(*(users for users in shared if users & singles)) - singles:
@@ -187,6 +191,7 @@ def _single_logits(graph: ir.Graph) -> None:
     graph.outputs[0] = single
 
 
-def _array(value: ir.Value) -> NDArray[np.generic]:
+def _array(value: ir.Value) -> Floats:
     assert value.const_value is not None
-    return value.const_value.numpy()
+    array: Floats = value.const_value.numpy()
+    return array

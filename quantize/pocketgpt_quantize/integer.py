@@ -53,11 +53,7 @@ TINY = 1e-20  # the scale of a row of zeros
 
 
 def make_q8(job: Job) -> Variant:
-    """Make the variant whose layers multiply 8-bit numbers; embeddings are int8's.
-
-    Raises:
-        QuantizationError: a weight is not finite.
-    """
+    """Make the variant whose layers multiply 8-bit numbers; embeddings are int8's."""
     model = load_graph(job.source)
     graph = model.graph
     layers = {n: users for n, users in weights_of(graph).items() if kind_of(users) == "layer"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import shutil
@@ -25,6 +26,7 @@ from pocketgpt.manifest import (
 from .job import FP32, Job, Progress
 from .quality import Reference
 from .report import VariantReport
+from .rewrite import check_weights
 from .texts import Text, read_calibration, read_evaluation
 from .tolerance import measure_tolerance
 from .variants import Recipe, recipe_of
@@ -60,7 +62,7 @@ def quantize(
 
     Raises:
         QuantizationError: a variant is unknown, the folder's graph not what it is made from, a
-            text missing, or the same text given for both.
+            weight not finite, a text missing, or the same text given for both.
         OptionError: `max_loss` is no number from 0 on.
         ModelFolderError: the folder or its fp32 variant is missing or damaged.
 
@@ -74,6 +76,7 @@ def quantize(
     for name, recipe in recipes.items():
         _check_graph(folder, manifest, name, recipe)
     check_files(folder, manifest.variant(FP32), verify=False)
+    check_weights(folder / variant_path(FP32))
     evaluation = read_evaluation(folder, eval_text)
     calibration = (
         read_calibration(folder, calibration_text, evaluation)
@@ -170,6 +173,7 @@ def _measure(
         )
 
     for name in names:
+        gc.collect()  # the model before: its cache of prefixes refers to it, and it to that
         variant = measured(name, pocketgpt.load(staging, name))
         manifest = manifest.with_variant(name, variant)
     return replace(manifest, evaluation_sha256=evaluation.sha256)

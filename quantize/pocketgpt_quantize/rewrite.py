@@ -37,9 +37,6 @@ def quantize_blockwise(
 
     Returns:
         The stored bits of every weight matrix, by name.
-
-    Raises:
-        QuantizationError: a weight is not finite.
     """
     uses = weights_of(graph)
     bits: dict[str, int] = {}
@@ -119,15 +116,10 @@ def kind_of(nodes: list[ir.Node]) -> Kind:
 
 
 def matrix_of(graph: ir.Graph, name: str, nodes: list[ir.Node]) -> Floats:
-    """Return a weight as `[out, in]`; embeddings lie so, the others transposed.
-
-    Raises:
-        QuantizationError: it holds NaN or infinity.
-    """
+    """Return a weight as `[out, in]`; embeddings lie so, the others transposed."""
     tensor = graph.initializers[name].const_value
     assert tensor is not None
     array: Floats = tensor.numpy()
-    check_finite(name, array)
     return array.T if any(node.op_type == "MatMul" for node in nodes) else array
 
 
@@ -137,14 +129,19 @@ def release(tensor: ir.TensorProtocol | None) -> None:
         tensor.release()
 
 
-def check_finite(name: str, array: NDArray[np.generic]) -> None:
-    """Refuse a weight that holds NaN or infinity.
+def check_weights(source: Path) -> None:
+    """Refuse a graph whose weights hold NaN or infinity.
 
     Raises:
-        QuantizationError: this one does.
+        QuantizationError: one does.
     """
-    if not np.isfinite(array).all():
-        raise QuantizationError(f"the weights hold NaN or infinity, in {name}; mend the checkpoint")
+    for name, value in ir.load(source).graph.initializers.items():
+        assert value.const_value is not None
+        if not np.isfinite(value.const_value.numpy()).all():
+            raise QuantizationError(
+                f"the weights hold NaN or infinity, in {name}; mend the checkpoint"
+            )
+        release(value.const_value)
 
 
 Stored = tuple[ir.Value, ir.Value, ir.Value | None]  # packed, scales, zero points

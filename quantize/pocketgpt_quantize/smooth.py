@@ -18,7 +18,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from .blockwise import Floats
-from .rewrite import bias_of, check_finite, kind_of, weights_of
+from .rewrite import bias_of, kind_of, weights_of
 
 STRENGTH = 0.65  # how much of an outlier goes over to the weights: the least KL of 0.35 to 0.65
 FLOOR = 1e-5  # of a channel that is always 0, and the least share a scale may have
@@ -43,9 +43,6 @@ def smooth(
 
     Returns:
         What the input channels of weights are divided by, `[in]`, by the weights' names.
-
-    Raises:
-        QuantizationError: a weight holds NaN or infinity.
     """
     scales: dict[str, Floats] = {}
     for name, nodes in weights_of(graph).items():
@@ -55,7 +52,6 @@ def smooth(
         if divide is None:
             continue
         weight = _array(graph.initializers[name])
-        check_finite(name, weight)
         scale = _scales(peaks[name], np.abs(weight).max(axis=1), strength)
         divide(scale)
         _change(graph.initializers[name], partial(np.multiply, scale[:, None]))
