@@ -48,7 +48,7 @@ def fold(graph: ir.Graph, choose: Chooser) -> dict[str, Fold]:
 
     Returns:
         What was chosen, by weight.
-
+    """
     folds = {}
     for name, nodes in weights_of(graph).items():
         product = next((node for node in nodes if node.op_type != "Gather"), None)
