@@ -43,7 +43,6 @@ from .rewrite import (
     weights_of,
 )
 from .schemes import INT8, Kind
-from .smooth import smooth
 
 TOP = 255  # the largest stored activation
 MIDDLE = 128
@@ -56,19 +55,17 @@ def make_q8(job: Job) -> Variant:
     """Make the variant whose layers multiply 8-bit numbers; embeddings are int8's."""
     model = load_graph(job.source)
     graph = model.graph
+    calibrated = Calibrated(job.source, job.config, job.token_ids)
+    calibrated.fold(graph)
     layers = {n: users for n, users in weights_of(graph).items() if kind_of(users) == "layer"}
     products = [product for product in products_of(graph) if product.weight in layers]
     recorder = Recorder(job.source, job.config, job.token_ids, products)
-    divided = smooth(graph, recorder.largest(list(layers)))
-    zeros = best_zeros(recorder, [name for name in layers if name not in divided])
-    calibrated = Calibrated(job.source, job.config, job.token_ids)
+    zeros = best_zeros(recorder, [name for name in layers if name not in calibrated.folds])
     bits = {}
     step = job.step("quantizing to")
     for done, (name, nodes) in enumerate(layers.items()):
-        found = calibrated.spread(name).moments
-        if name in divided:
-            found = found / np.outer(divided[name], divided[name])
-        columns = quantize_columns(matrix_of(graph, name, nodes), gptq(found, DAMPING))
+        moments = calibrated.spread(name).folded(calibrated.folds.get(name)).moments
+        columns = quantize_columns(matrix_of(graph, name, nodes), gptq(moments, DAMPING))
         for node in nodes:
             multiply_rowwise(graph, node, columns, zeros.get(name, MIDDLE))
         graph.initializers.pop(name)
@@ -82,7 +79,7 @@ def make_q8(job: Job) -> Variant:
     step(len(layers) + 1, len(layers) + 1)
     save(model, job.target)
     known = read_manifest(job.folder).variant(FP32).bits
-    return job.made({**known, **bits}, method="smoothquant and gptq")
+    return job.made({**known, **bits}, method="gptq")
 
 
 @dataclass(frozen=True)
