@@ -64,21 +64,17 @@ class Job:
 
         return report
 
-    def made(
-        self, bits: Mapping[str, int], *, block_size: int | None = None, method: str | None = None
-    ) -> Variant:
+    def made(self, bits: Mapping[str, int], *, method: str | None = None) -> Variant:
         """Return the manifest entry of the files that now lie at `target`.
 
         Args:
             bits: the stored bits of every weight matrix, by name.
-            block_size: the weights that share a scale, where all have one number of them.
             method: how the weights were rounded.
         """
         path = variant_path(self.name)
         return Variant(
             files=tuple(FileRecord.of(self.staging, file) for file in (path, f"{path}_data")),
             bits=bits,
-            block_size=block_size,
             method=method,
             calibration_sha256=self.calibration.sha256 if self.calibration else None,
         )

@@ -34,9 +34,8 @@ class FileRecord:
 class Variant:
     """One precision of the model.
 
-    `bits` gives the stored bits per weight of every weight tensor; `block_size` the weights that
-    share one scale (None where there are no blocks, or not one size of them); `quality` the figures
-    measured on the text that `evaluation_sha256` names; `method` how the weights were rounded, and
+    `bits` gives the stored bits per weight of every weight tensor; `quality` the figures measured
+    on the text that `evaluation_sha256` names; `method` how the weights were rounded, and
     `calibration_sha256` the text that helped; `max_loss` the rise of perplexity that was allowed,
     and `loss_accepted` whether a greater one was, on request. `tolerance` is what a logit may
     differ by with what is computed together with it (in one pass, in chunks, token by token); a
@@ -45,7 +44,6 @@ class Variant:
 
     files: tuple[FileRecord, ...]
     bits: Mapping[str, int]
-    block_size: int | None = None
     quality: Mapping[str, float] = field(default_factory=dict)
     method: str | None = None
     evaluation_sha256: str | None = None

@@ -101,18 +101,15 @@ def test_manifest_lists_every_file_truly(
         assert record["sha256"] == sha256(path)
 
 
-@pytest.mark.parametrize(
-    ("variant", "bits", "block"), [("fp32", 32, None), ("int8", 8, 64), ("q4", 4, None)]
-)
+@pytest.mark.parametrize(("variant", "bits"), [("fp32", 32), ("int8", 8), ("q4", 4)])
 def test_manifest_gives_the_bits_of_every_matrix(
-    manifest: dict[str, Any], variant: str, bits: int, block: int | None
+    manifest: dict[str, Any], variant: str, bits: int
 ) -> None:
     """By the same names in every variant; q4 keeps 8 bits for the positions."""
     layer = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
     expected = {f"transformer.h.{i}.{name}.weight": bits for i in range(2) for name in layer}
     expected |= {"transformer.wte.weight": bits, "transformer.wpe.weight": max(bits, 8)}
     assert manifest["variants"][variant]["bits"] == expected
-    assert manifest["variants"][variant]["block_size"] == block
 
 
 def test_proof_is_in_the_manifest(manifest: dict[str, Any]) -> None:
@@ -130,6 +127,6 @@ def test_proof_is_in_the_manifest(manifest: dict[str, Any]) -> None:
 
 def test_read_manifest_reads_what_was_written(tiny_folder: Path) -> None:
     found = read_manifest(tiny_folder)
-    assert found.variant("int8").block_size == 64
+    assert found.variant("int8").bits["transformer.wte.weight"] == 8
     sizes = {name: variant.bytes for name, variant in found.variants.items()}
     assert sizes["q4"] < sizes["int8"] < sizes["fp32"] / 2

@@ -34,10 +34,10 @@ def made(folder: Path, max_loss: float) -> VariantReport:
 
 
 def test_bits_follow_the_loss_allowed(model_folder: Path) -> None:
-    """Nothing allowed: 8 bits everywhere. Much: 4. The manifest lists every tensor's."""
+    """Much allowed: 4 bits. Nothing: 8 where 4 lose. The manifest lists every tensor's."""
     lavish = made(model_folder, 0).variant
     assert read_manifest(model_folder).variants["mixed"] == lavish
-    assert set(lavish.bits.values()) == {8}
+    assert list(lavish.bits.values()).count(8) > 1
     frugal = made(model_folder, 10).variant
     assert {name for name, bits in frugal.bits.items() if bits == 8} == {POSITIONS}
     assert set(frugal.bits) == set(read_manifest(model_folder).variants["fp32"].bits)
