@@ -84,10 +84,12 @@ def choose(logits: Logits, options: GenerationOptions, random: np.random.Generat
     Raises:
         OptionError: the options rule out every token.
     """
+    if options.do_sample:
+        return _draw(logits, options, random)
     best = int(logits[0].argmax())
     if logits[0, best] == -np.inf:
         raise nothing_left()
-    return _draw(logits, options, random) if options.do_sample else best
+    return best
 
 
 def _draw(logits: Logits, options: GenerationOptions, random: np.random.Generator) -> int:
@@ -101,8 +103,11 @@ def _draw(logits: Logits, options: GenerationOptions, random: np.random.Generato
     if 0 < options.top_k < logits.shape[-1]:
         tokens = largest(logits[0], options.top_k)
         logits = logits[:, tokens]
+    highest = logits.max()  # any number near it keeps exp from overflowing
+    if highest == -np.inf:
+        raise nothing_left()
     narrowed = _narrow(logits, options, 1)[0]
-    drawn = leading(np.exp(narrowed - narrowed.max()), random.random())
+    drawn = leading(np.exp(narrowed - highest), random.random())
     return drawn if tokens is None else int(tokens[drawn])
 
 
