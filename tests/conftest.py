@@ -17,6 +17,7 @@ import pocketgpt
 from pocketgpt.cli import main
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import GPT2LMHeadModel, GPT2TokenizerFast
 
 # Keeps Hugging Face's libraries, which read it when imported, from asking the network.
@@ -36,22 +37,30 @@ SENTENCES = (
 )
 
 
-def make_tokenizer() -> GPT2TokenizerFast:
-    """Train a byte-level BPE of at most 400 tokens, id 0 the end of text, on `SENTENCES`."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import GPT2TokenizerFast
+def byte_level_bpe(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """Train a byte-level BPE of at most `vocab_size` tokens, id 0 the end of text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=400,
+        vocab_size=vocab_size,
         special_tokens=[END_OF_TEXT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def make_tokenizer() -> GPT2TokenizerFast:
+    """Return a tokenizer trained on `SENTENCES`."""
+    from tokenizers import processors
+    from transformers import GPT2TokenizerFast
+
+    tokenizer = byte_level_bpe(SENTENCES, 400)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     named = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "unk_token": END_OF_TEXT}
     return GPT2TokenizerFast(tokenizer_object=tokenizer, **named)
 

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pocketgpt import OptionError
 from pocketgpt.manifest import Variant
-
-
-def check_plot_path(path: str | os.PathLike[str]) -> None:
-    """Refuse, before any work, a file that no picture can be written to.
-
-    Raises:
-        OptionError: its ending is none of a picture format's.
-    """
-    kinds = Figure().canvas.get_supported_filetypes()
-    ending = Path(path).suffix.lstrip(".").lower()
-    if ending not in kinds:
-        raise OptionError(f"{path} has no ending of a picture format: {', '.join(sorted(kinds))}")
 
 
 def plot(variants: dict[str, Variant], path: str | os.PathLike[str]) -> None:

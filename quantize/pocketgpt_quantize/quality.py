@@ -24,7 +24,11 @@ Progress = Callable[[int, int], None]
 
 
 class Reference:
-    """What fp32 says about a text, to hold variants against."""
+    """What fp32 says about a text, to hold variants against.
+
+    Attributes:
+        token_ids: the text's.
+    """
 
     def __init__(
         self,
@@ -47,11 +51,11 @@ class Reference:
         Raises:
             QuantizationError: the text has fewer than 64 tokens.
         """
-        self._token_ids = model.tokenizer.encode(text)
+        self.token_ids = model.tokenizer.encode(text)
         self._bytes = len(text.encode("utf-8"))
-        if len(self._token_ids) < MIN_TOKENS:
+        if len(self.token_ids) < MIN_TOKENS:
             raise QuantizationError(
-                f"a text of {len(self._token_ids)} tokens is too short to measure quality on; "
+                f"a text of {len(self.token_ids)} tokens is too short to measure quality on; "
                 f"give one of {MIN_TOKENS} tokens or more, better of 10,000"
             )
         self._folder = folder
@@ -60,7 +64,7 @@ class Reference:
             np.save(self._chunk(index), found)
             log_probs.append(found[np.arange(len(targets)), targets])
         self._score = Score(np.concatenate(log_probs), self._bytes)
-        cut = prompts(self._token_ids, model.config.n_positions)
+        cut = prompts(self.token_ids, model.config.n_positions)
         self._prompts = cut if continuations else []
         self._continuations = [greedy(model, prompt) for prompt in self._prompts]
 
@@ -126,12 +130,12 @@ class Reference:
         """Yield `(targets [n], log-probabilities [n, vocab_size])`, windows half overlapping."""
         n_positions, done = model.config.n_positions, 0
         for targets, logits in window_logits(
-            model.new_decoder, self._token_ids, n_positions, n_positions // 2
+            model.new_decoder, self.token_ids, n_positions, n_positions // 2
         ):
             yield np.asarray(targets), log_softmax(logits)
             done += len(targets)
             if progress:
-                progress(done, len(self._token_ids) - 1)
+                progress(done, len(self.token_ids) - 1)
 
     def _chunk(self, index: int) -> Path:
         return self._folder / f"{index}.npy"

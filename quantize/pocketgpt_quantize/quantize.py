@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import shutil
@@ -164,16 +163,14 @@ def _measure(
     manifest = manifest.with_variant(FP32, fp32)
 
     def measured(name: str, model: pocketgpt.Model) -> Variant:
-        token_ids = model.tokenizer.encode(evaluation.content)
         return replace(
             manifest.variants[name],
             quality=reference.compare(model, report(name)),
             evaluation_sha256=evaluation.sha256,
-            tolerance=measure_tolerance(model, token_ids, report(name, "chunking")),
+            tolerance=measure_tolerance(model, reference.token_ids, report(name, "chunking")),
         )
 
     for name in names:
-        gc.collect()  # the model before: its cache of prefixes refers to it, and it to that
         variant = measured(name, pocketgpt.load(staging, name))
         manifest = manifest.with_variant(name, variant)
     return replace(manifest, evaluation_sha256=evaluation.sha256)

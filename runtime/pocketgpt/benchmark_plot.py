@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from .benchmark import Benchmark
-from .errors import OptionError
-from .extras import needs_extra
+from .pictures import check_picture_path
 
 
 def benchmark_plotter(path: str | os.PathLike[str]) -> Callable[[Benchmark], None]:
@@ -21,12 +19,10 @@ def benchmark_plotter(path: str | os.PathLike[str]) -> Callable[[Benchmark], Non
         OptionError: the file's ending is none of a picture format's.
         MissingExtraError: matplotlib is not installed.
     """
-    with needs_extra("plot"):
-        from matplotlib.figure import Figure
+    check_picture_path(path)
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 4), layout="constrained")
-    kinds = figure.canvas.get_supported_filetypes()
-    if Path(path).suffix.lstrip(".").lower() not in kinds:
-        raise OptionError(f"{path} has no ending of a picture format: {', '.join(sorted(kinds))}")
 
     def draw(found: Benchmark) -> None:
         names = [speed.variant for speed in found.variants]

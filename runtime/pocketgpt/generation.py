@@ -42,7 +42,7 @@ def generate_texts(
         if len(batch) > 1:
             yield from generate_rows(new_decoder(len(batch)), batch, n_positions, cancelled)
         else:
-            with prefixes.decoder_for(batch[0]) as decoder:
+            with prefixes.decoder_for(batch[0], new_decoder) as decoder:
                 yield from generate_rows(decoder, batch, n_positions, cancelled)
     for rows in searched:
         if rows[0].finish_reason is None and not cancelled():

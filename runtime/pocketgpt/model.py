@@ -62,7 +62,7 @@ class Model:
         self.config = config
         self.manifest = manifest
         self.variant = variant
-        self.prefixes = PrefixCache(self.new_decoder, prefix_cache_bytes)
+        self.prefixes = PrefixCache(prefix_cache_bytes)
         self._session = session
         self._defaults = generation_defaults
 

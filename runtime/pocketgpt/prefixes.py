@@ -13,9 +13,8 @@ from .row import Row
 class PrefixCache:
     """Decoders of ended texts, the latest last; as many as fit. Threads may share it."""
 
-    def __init__(self, new_decoder: Callable[[], Decoder], limit: int) -> None:
+    def __init__(self, limit: int) -> None:
         """Keep at most `limit` bytes of keys and values; 0 keeps nothing."""
-        self._new_decoder = new_decoder
         self._limit = limit
         self._kept: list[tuple[list[int], Decoder]] = []
         self._lock = threading.Lock()
@@ -27,21 +26,21 @@ class PrefixCache:
             return self._bytes()
 
     @contextmanager
-    def decoder_for(self, row: Row) -> Iterator[Decoder]:
+    def decoder_for(self, row: Row, new_decoder: Callable[[int], Decoder]) -> Iterator[Decoder]:
         """Lend a decoder that holds as much of the row's prompt as any; take it back at the end."""
-        decoder = self._take(row.prompt_ids)
+        decoder = self._take(row.prompt_ids) or new_decoder(1)
         yield decoder
         # Only a text that ended leaves a decoder that is sure to hold what its tokens say; after a
         # reprefill it holds other ones.
         if row.finish_reason is not None and not row.reprefills:
             self._put(row.ids[: decoder.cache.length].tolist(), decoder)
 
-    def _take(self, prompt_ids: Sequence[int]) -> Decoder:
+    def _take(self, prompt_ids: Sequence[int]) -> Decoder | None:
         with self._lock:
             shared = [common_prefix(ids, prompt_ids) for ids, _ in self._kept]
             longest = max(shared, default=0)
             if not longest:
-                return self._new_decoder()
+                return None
             _, decoder = self._kept.pop(shared.index(longest))
         # The prompt's last token is computed in any case: its logits are wanted.
         decoder.rewind(min(longest, len(prompt_ids) - 1))

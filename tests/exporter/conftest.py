@@ -8,29 +8,30 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketgpt_export import export
 
+from ..conftest import byte_level_bpe
+
 VOCAB_SIZE = 320
+CHECKS = {
+    "one_shot",
+    "cached",
+    "chunked",
+    "ragged_batch",
+    "eos_prompt",
+    "context_end",
+    "tokenizer",
+}
 MakeCheckpoint = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE with all 256 bytes, a few merges and one special token."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
     text = "the cat sat on the mat, and then the dog sat there on another mat"
-    tokenizer.train_from_iterator([text] * 4, trainer)
+    tokenizer = byte_level_bpe([text] * 4, VOCAB_SIZE)
     eos = "<|endoftext|>"
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=eos, eos_token=eos)
 

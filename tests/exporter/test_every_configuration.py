@@ -17,15 +17,7 @@ import pocketgpt
 from pocketgpt import CheckpointError
 from pocketgpt_export import export, verify
 
-CHECKS = {
-    "one_shot",
-    "cached",
-    "chunked",
-    "ragged_batch",
-    "eos_prompt",
-    "context_end",
-    "tokenizer",
-}
+from .conftest import CHECKS
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "plain": {},

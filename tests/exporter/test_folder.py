@@ -14,6 +14,8 @@ from pocketgpt.files import sha256
 from pocketgpt.manifest import read_manifest
 from pocketgpt_export.trace import MIN_ONNXRUNTIME, OPSET
 
+from .conftest import CHECKS
+
 TEXTS = {"evaluation.txt", "calibration.txt"}
 VARIANTS = {"fp32": "model", "int8": "model_int8", "q4": "model_q4"}
 
@@ -113,15 +115,7 @@ def test_manifest_gives_the_bits_of_every_matrix(
 
 
 def test_proof_is_in_the_manifest(manifest: dict[str, Any]) -> None:
-    assert set(manifest["proof"]) == {
-        "one_shot",
-        "cached",
-        "chunked",
-        "ragged_batch",
-        "eos_prompt",
-        "context_end",
-        "tokenizer",
-    }
+    assert set(manifest["proof"]) == CHECKS
     assert all(0 <= worst < 1e-4 for worst in manifest["proof"].values())
 
 

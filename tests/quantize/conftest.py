@@ -14,13 +14,24 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketgpt.manifest import FileRecord, read_manifest, write_manifest
 from pocketgpt_export import export
 from pocketgpt_quantize.blockwise import Floats, Format
 
+from ..conftest import byte_level_bpe
+
+FIGURES = {
+    "perplexity",
+    "bits_per_byte",
+    "loss",
+    "kl_mean",
+    "kl_p99",
+    "top1_agreement",
+    "top5_agreement",
+    "greedy_agreement",
+}
 WORDS = "the a king queen boy fox owl tree river stone said went saw found gave sang old red small"
 
 
@@ -32,16 +43,7 @@ def text_of(seed: int, words: int) -> str:
 
 def small_tokenizer() -> PreTrainedTokenizerFast:
     """Return a byte-level tokenizer that knows the made-up words."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([text_of(0, 500)], trainer)
+    tokenizer = byte_level_bpe([text_of(0, 500)], 320)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>"
     )

@@ -18,16 +18,7 @@ from pocketgpt.manifest import read_manifest
 from pocketgpt_quantize import quantize
 from pocketgpt_quantize.quality import Reference, common_prefix, top_overlap
 
-FIGURES = {
-    "perplexity",
-    "bits_per_byte",
-    "loss",
-    "kl_mean",
-    "kl_p99",
-    "top1_agreement",
-    "top5_agreement",
-    "greedy_agreement",
-}
+from .conftest import FIGURES
 
 
 def contents(folder: Path) -> dict[str, bytes]:

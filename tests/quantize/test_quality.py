@@ -18,19 +18,10 @@ import pocketgpt
 from pocketgpt import Model, QuantizationError
 from pocketgpt_quantize.quality import Reference
 
+from .conftest import FIGURES
+
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
-
-FIGURES = {
-    "perplexity",
-    "bits_per_byte",
-    "loss",
-    "kl_mean",
-    "kl_p99",
-    "top1_agreement",
-    "top5_agreement",
-    "greedy_agreement",
-}
 
 
 @pytest.fixture(scope="module")

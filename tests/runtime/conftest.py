@@ -10,16 +10,25 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import pocketgpt
 from pocketgpt.cli import main
 
+from ..conftest import byte_level_bpe
+
 TEXTS = [
     "The quick brown fox jumps over the lazy dog and runs home again.",
     "A naïve café: “Größe”, 灯台守, 🙂🙃, and a tab\tor two.",
 ]
+TUTORIAL: dict[str, Any] = {  # the call that every GPT-2 tutorial shows
+    "max_length": 50,
+    "num_beams": 5,
+    "no_repeat_ngram_size": 2,
+    "top_k": 50,
+    "top_p": 0.95,
+    "temperature": 0.7,
+}
 EOS = [145, 212]  # two tokens that this model likes, so that it ends some of its texts
 
 
@@ -27,16 +36,7 @@ EOS = [145, 212]  # two tokens that this model likes, so that it ends some of it
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random GPT-2 of 2 layers with a context of 64, sharp enough to have a mind of its own."""
     folder = tmp_path_factory.mktemp("random") / "checkpoint"
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer = byte_level_bpe(TEXTS, 320)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
     torch.manual_seed(5)
     config = GPT2Config(

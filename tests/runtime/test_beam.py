@@ -11,17 +11,9 @@ import pytest
 import pocketgpt
 from pocketgpt import OptionError
 
-from .conftest import Reference
+from .conftest import TUTORIAL, Reference
 
 PROMPTS = ["The quick brown fox jumps over the", "A dog", "naïve"]
-TUTORIAL = {
-    "max_length": 50,
-    "num_beams": 5,
-    "no_repeat_ngram_size": 2,
-    "top_k": 50,
-    "top_p": 0.95,
-    "temperature": 0.7,
-}
 CALLS: list[dict[str, Any]] = [
     TUTORIAL,
     {"max_new_tokens": 20, "num_beams": 2},

@@ -13,18 +13,12 @@ from transformers import GPT2TokenizerFast
 
 import pocketgpt
 
+from .conftest import TUTORIAL
+
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 PROMPTS = ["The quick brown fox jumps over the", "Once upon a time", "King"]
-TUTORIAL = {
-    "max_length": 50,
-    "num_beams": 5,
-    "no_repeat_ngram_size": 2,
-    "top_k": 50,
-    "top_p": 0.95,
-    "temperature": 0.7,
-}
 SEARCHES: list[dict[str, Any]] = [
     {"num_beams": beams, "length_penalty": penalty, "early_stopping": early}
     for (beams, early), penalty in zip(

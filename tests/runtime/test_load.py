@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,3 +184,16 @@ def test_threads_do_not_change_the_text(tiny_folder: Path) -> None:
 def test_a_folder_can_be_moved(tiny_copy: Path, tmp_path: Path) -> None:
     moved = shutil.move(tiny_copy, tmp_path / "elsewhere, größer 🐕")
     assert pocketgpt.load(moved, "q4", verify=True).generate("A", max_new_tokens=2).token_ids
+
+
+def test_a_model_let_go_of_leaves_memory_at_once(tiny_folder: Path) -> None:
+    """Without waiting for the garbage collector: nothing in it refers back to it."""
+    gc.disable()
+    try:
+        model = pocketgpt.load(tiny_folder, "fp32")
+        model.generate("The ship", max_new_tokens=2)
+        gone = weakref.ref(model)
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()

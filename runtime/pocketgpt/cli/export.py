@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ..extras import needs_extra
 from .console import checks_table, print_json, progress_bars, result_console
-from .extras import needs_extra
 from .options import JsonOption
 
 

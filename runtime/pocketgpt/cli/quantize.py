@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from ..errors import OptionError
+from ..extras import needs_extra
 from ..manifest import read_manifest
+from ..pictures import check_picture_path
 from .console import print_json, progress_bars, progress_console, result_console, variants_table
-from .extras import needs_extra
 from .options import Folder, JsonOption
 
 
@@ -59,10 +60,8 @@ def quantize(
     with needs_extra("quantize"):
         import pocketgpt_quantize
     if plot is not None:
-        with needs_extra("plot"):
-            from pocketgpt_quantize.plot import check_plot_path
-            from pocketgpt_quantize.plot import plot as draw
-        check_plot_path(plot)
+        check_picture_path(plot)
+        from pocketgpt_quantize.plot import plot as draw
     with progress_bars() as progress:
         reports = pocketgpt_quantize.quantize(
             folder,

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from ..errors import ProofError
+from ..extras import needs_extra
 from ..verification import Verification, verify_files
 from .console import checks_table, print_json, progress_bars, result_console
-from .extras import needs_extra
 from .options import Folder, JsonOption
 
 
