@@ -35,7 +35,7 @@ def test_export_then_quantize(cli: Cli, tiny_checkpoint: Path, tmp_path: Path) -
     assert "tracing the graph" in done.stderr
     assert pocketgpt.load(folder, verify=True).variant == "fp32"
 
-    done = cli("quantize", folder, "int8", "q4")
+    done = cli("quantize", folder, "int8", "q4", "--accept-loss")  # untrained: any loss is noise
     assert done.returncode == 0
     for word in ("fp32", "int8", "q4", "perplexity", "change"):
         assert word in done.stdout

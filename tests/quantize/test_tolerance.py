@@ -57,7 +57,6 @@ def ways(model: Model, rows: np.ndarray) -> dict[str, np.ndarray]:
 def test_logits_and_greedy_tokens_keep_within_it(quantized: Path, variant: str) -> None:
     tolerance = read_manifest(quantized).variants[variant].tolerance
     assert tolerance is not None
-    assert tolerance > 0
     model = pocketgpt.load(quantized, variant)
     rows = np.random.default_rng(5).integers(0, model.config.vocab_size, (4, 20))
     found = ways(model, rows)
