@@ -96,7 +96,8 @@ def _tie_head(graph: ir.Graph) -> None:
     assert hidden is not None
     assert head is not None
     if not head.is_initializer() or not np.array_equal(_array(head), _array(table).T):
-        return  # a head of its own
+        head.name = "lm_head.weight"  # one of its own, which the tracer gave a number
+        return
     name, width = logits.name, _array(table).shape[1]
     flat = ir.node("Reshape", [hidden, _constant(graph, "head.flat", [-1, width])])
     gemm = ir.node("Gemm", [flat.outputs[0], table], {"transB": 1})

@@ -22,6 +22,8 @@ MAX_TOKENS = 32_768
 CHUNK = 128  # tokens; every product's inputs for these are in memory at once
 
 Activations = dict[str, Floats]
+Range = tuple[float, float]
+"""The least and the largest number."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,28 @@ class Recorder:
 
     def activations(self, weights: Sequence[str]) -> Iterator[Activations]:
         """Yield, chunk after chunk, what each weight multiplies, `[tokens, in]`, by weight."""
+        for chunk in self._chunks(weights):
+            yield {weight: array[0] for weight, array in chunk.items()}
+
+    def ranges(self, weights: Sequence[str], *, above: float) -> dict[str, Range]:
+        """Return each input's least and largest number, of those larger than `above`."""
+        found: dict[str, Range] = {}
+        for chunk in self._chunks(weights):
+            for weight, array in chunk.items():
+                low, high = found.get(weight, (np.inf, -np.inf))
+                usual = array[array > above]
+                found[weight] = (
+                    float(usual.min(initial=low)),
+                    float(usual.max(initial=high)),
+                )
+        return found
+
+    def _chunks(self, weights: Sequence[str]) -> Iterator[Activations]:
+        """Yield, chunk after chunk, the arrays that each weight multiplies, by weight."""
         context = self._config.n_positions
         session = _open(self._source, set(self._inputs.values()))  # lives as long as this run
+        known = [value.name for value in session.get_inputs()]
+        known += [value.name for value in session.get_overridable_initializers()]
         for start in range(0, len(self._token_ids), context):
             cache = self._empty_cache()
             window = self._token_ids[start : start + context]
@@ -95,8 +117,9 @@ class Recorder:
                 chunk = window[begin : begin + CHUNK]
                 names = [*(self._inputs[weight] for weight in weights), *_presents(cache)]
                 feeds = _feeds(chunk, begin) | cache
+                feeds = {name: feeds[name] for name in known if name in feeds}
                 outputs = session.run(names, feeds)
-                yield {w: a[0] for w, a in zip(weights, outputs[: len(weights)], strict=True)}
+                yield dict(zip(weights, outputs[: len(weights)], strict=True))
                 cache = dict(zip(cache, outputs[len(weights) :], strict=True))
 
     def spreads(self, weights: Sequence[str], *, whole: bool = False) -> dict[str, Spread]:

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .blockwise import Floats
-from .rewrite import add_initializer, bias_of, matrix_of, release, weights_of
+from .rewrite import add_initializer, bias_of, matrix_of, read_through, release, weights_of
 
 NORM, ATTENTION = "LayerNormalization", "GroupQueryAttention"
 LIMIT = 1000.0  # how far a scale may be from the product's mean one
@@ -132,12 +132,13 @@ def _into_head(graph: ir.Graph, head: ir.Node, found: Fold) -> None:
     value = head.inputs[1]
     assert value is not None
     given = _tensor(value).numpy() @ found.center
-    _append(graph, head, "Add", add_initializer(graph, f"{value.name}.offset", given))
+    offset = add_initializer(graph, f"{value.name}.offset", given)
+    read_through(graph, head.outputs[0], [ir.node("Add", [head.outputs[0], offset])])
     _change(value, lambda weight: weight * found.scale)
     inverse = add_initializer(graph, f"{value.name}.inverse_scale", 1 / found.scale)
     for node in value.consumers():
         if node.op_type == "Gather":
-            _append(graph, node, "Mul", inverse)
+            read_through(graph, node.outputs[0], [ir.node("Mul", [node.outputs[0], inverse])])
 
 
 def _change(value: ir.Value | None, change: Callable[[Floats], Floats]) -> None:
@@ -158,15 +159,3 @@ def _tensor(value: ir.Value | None) -> ir.TensorProtocol:
     assert value is not None
     assert value.const_value is not None
     return value.const_value
-
-
-def _append(graph: ir.Graph, node: ir.Node, op_type: str, value: ir.Value) -> None:
-    """Put an operator between a node's output and those who read it."""
-    old = node.outputs[0]
-    added = ir.node(op_type, [old, value], name=f"{node.name}.{op_type.lower()}")
-    new = added.outputs[0]
-    new.name, new.shape, new.type = old.name, old.shape, old.type
-    old.name = f"{old.name}.before_{op_type.lower()}"
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    added.replace_input_with(0, old)
-    graph.insert_after(node, added)

@@ -23,7 +23,7 @@ from .blockwise import Floats
 from .calibration import Recorder
 from .job import FP32, Job
 from .methods import blockwise_model, method_of
-from .rewrite import Product, load_graph, save
+from .rewrite import Product, array_of, load_graph, save
 from .schemes import Scheme
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -135,7 +135,7 @@ def _single_nodes(
         if any(value.name in wide for value in (*_floats(node.inputs), *node.outputs))
     }
     for value in weights.values():
-        array = _array(value)
+        array = array_of(value)
         if max(array.max(initial=0), -array.min(initial=0)) > LARGEST:
             singles.update(value.consumers())
     shared = [users for v in weights.values() if len(users := set(v.consumers())) > 1]
@@ -189,9 +189,3 @@ def _single_logits(graph: ir.Graph) -> None:
     single.shape, single.type = logits.shape, ir.TensorType(_SINGLE)
     graph.append(cast)
     graph.outputs[0] = single
-
-
-def _array(value: ir.Value) -> Floats:
-    assert value.const_value is not None
-    array: Floats = value.const_value.numpy()
-    return array

@@ -25,7 +25,7 @@ from .schemes import Kind, Scheme
 MOMENTS_SHARE = 0.15  # of the fp32 weights' size: what covariances may take at once
 MOMENTS_BYTES = 64 * 2**20  # and what they always may: a small model's text runs only once
 DAMPING = 0.01  # of H's mean diagonal: the GPTQ paper's
-EMBEDDING_DAMPING = 0.1  # more, for the head's weights are looked up as well, as they are
+EMBEDDING_DAMPING = 0.3  # more, for the head's weights are looked up as well, as they are
 ROUNDS = 3  # of refinement; 8 bits gain nothing by it
 
 Progress = Callable[[int, int], None]

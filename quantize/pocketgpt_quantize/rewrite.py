@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,10 +117,16 @@ def kind_of(nodes: list[ir.Node]) -> Kind:
 
 def matrix_of(graph: ir.Graph, name: str, nodes: list[ir.Node]) -> Floats:
     """Return a weight as `[out, in]`; embeddings lie so, the others transposed."""
-    tensor = graph.initializers[name].const_value
-    assert tensor is not None
-    array: Floats = tensor.numpy()
+    array = array_of(graph.initializers[name])
     return array.T if any(node.op_type == "MatMul" for node in nodes) else array
+
+
+def array_of(value: ir.Value | None) -> Floats:
+    """Return what an initializer holds."""
+    assert value is not None
+    assert value.const_value is not None
+    array: Floats = value.const_value.numpy()
+    return array
 
 
 def release(tensor: ir.TensorProtocol | None) -> None:
@@ -162,6 +168,21 @@ def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> i
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
     graph.initializers.add(value)
     return value
+
+
+def read_through(graph: ir.Graph, value: ir.Value, nodes: Sequence[ir.Node]) -> None:
+    """Put nodes, of which the first reads `value`, between it and all others who read it."""
+    first, new = nodes[0], nodes[-1].outputs[0]
+    new.shape, new.type = value.shape, value.type
+    value.replace_all_uses_with(new, replace_graph_outputs=True)
+    first.replace_input_with(0, value)
+    producer = value.producer()
+    if producer is None:  # an input of the graph, known by its name
+        new.name = f"{value.name}.read"
+        graph.insert_before(graph[0], nodes)
+    else:
+        new.name, value.name = value.name, f"{value.name}.made"
+        graph.insert_after(producer, nodes)
 
 
 def _replace_product(
