@@ -3,9 +3,9 @@
     python benchmarks/peers.py CHECKPOINT FOLDER OUT.json
 
 CHECKPOINT is the Hugging Face one, FOLDER its model folder. Every peer quantizes the checkpoint
-with its own tool and runs it with its own runtime; llama.cpp's formats are made by its gguf package
-and multiplied in PyTorch, activations in float32. Figures are those of `pocketgpt quantize`. A peer
-that cannot be installed or run is listed with the reason.
+with its own tool and runs it with its own runtime. Figures are those of `pocketgpt quantize`; sizes
+are of weights, and of graphs where they lie in files. A peer that cannot be installed or run is
+listed with the reason.
 """
 
 from __future__ import annotations
@@ -148,40 +148,63 @@ def optimum_dynamic(checkpoint: Path, scratch: Path) -> tuple[Forward, int]:
     return forward, size_of(scratch / "out", ".onnx", ".onnx_data")
 
 
-def gguf_weights(kind: str, checkpoint: Path, scratch: Path) -> tuple[Forward, int]:
-    """llama.cpp's files as its quantizer lays them out: positions, norms and biases in float32.
-
-    Its Q4_0 keeps the tied embedding in Q6_K, which the gguf package cannot make: Q8_0 here.
-    """
-    import torch
-    from gguf import GGMLQuantizationType, quants
+def write_gguf(checkpoint: Path, target: Path) -> None:
+    """Write the checkpoint in float32 as llama.cpp's own converter lays a GPT-2 out."""
+    import gguf
 
     model = load_torch(checkpoint)
-    total = 0
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() != 2 or "wpe" in name:
-                total += 4 * parameter.numel()
-                continue
-            embedding = "wte" in name
-            form = GGMLQuantizationType["Q8_0" if embedding else kind]
-            matrix = parameter.numpy() if embedding else np.ascontiguousarray(parameter.numpy().T)
-            stored = quants.quantize(matrix, form)
-            total += stored.nbytes
-            values = quants.dequantize(stored, form)
-            parameter.copy_(torch.from_numpy(values if embedding else values.T))
+    config = model.config
+    vocabulary = json.loads((checkpoint / "vocab.json").read_text("utf-8"))
+    merges = (checkpoint / "merges.txt").read_text("utf-8").splitlines()
+    writer = gguf.GGUFWriter(target, "gpt2")
+    writer.add_block_count(config.n_layer)
+    writer.add_context_length(config.n_positions)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
+    writer.add_head_count(config.n_head)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(sorted(vocabulary, key=vocabulary.__getitem__))
+    writer.add_token_merges([line for line in merges if line and not line.startswith("#version")])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, config.n_layer)
+    for name, parameter in model.named_parameters():
+        array = parameter.detach().numpy()
+        if array.ndim == 2 and ".h." in name:
+            array = np.ascontiguousarray(array.T)
+        writer.add_tensor(names.get_name(name, (".weight", ".bias")), array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def llama_cpp(kind: str, checkpoint: Path, scratch: Path) -> tuple[Forward, int]:
+    import gguf
+    import llama_cpp
+
+    exact, path = scratch / "f32.gguf", scratch / "out.gguf"
+    write_gguf(checkpoint, exact)
+    options = llama_cpp.llama_model_quantize_default_params()
+    options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+    if llama_cpp.llama_model_quantize(bytes(exact), bytes(path), options):
+        raise RuntimeError("llama_model_quantize failed")
+    model = llama_cpp.Llama(str(path), n_ctx=0, n_batch=512, logits_all=True, verbose=False)
 
     def forward(token_ids: list[int]) -> Logits:
-        with torch.inference_mode():
-            logits: Logits = model(torch.tensor([token_ids])).logits[0].numpy()
+        model.reset()
+        model.eval(token_ids)
+        logits: Logits = model.scores[: len(token_ids)].copy()
         return logits
 
-    return forward, total
+    return forward, sum(int(tensor.n_bytes) for tensor in gguf.GGUFReader(path).tensors)
 
 
 PEERS: dict[str, Callable[[Path, Path], tuple[Forward, int]]] = {
-    "llama.cpp Q8_0 (weights)": partial(gguf_weights, "Q8_0"),
-    "llama.cpp Q4_0, embedding Q8_0 (weights)": partial(gguf_weights, "Q4_0"),
+    "llama.cpp Q8_0": partial(llama_cpp, "Q8_0"),
+    "llama.cpp Q4_0": partial(llama_cpp, "Q4_0"),
+    "llama.cpp Q4_K_M": partial(llama_cpp, "Q4_K_M"),
     "CTranslate2 int8": ctranslate2_int8,
     "OpenVINO int8": partial(openvino, 8),
     "OpenVINO int4, 64": partial(openvino, 4),

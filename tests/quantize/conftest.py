@@ -122,23 +122,6 @@ def alter() -> Alter:
     return altered
 
 
-@pytest.fixture
-def outlier_folder(model_folder: Path, alter: Alter) -> Path:
-    """The same function, but with channels up to 100 times larger before half of the products."""
-
-    def grow(weights: Weights) -> None:
-        for layer in range(2):
-            for norm, product in (("ln_1", "attn.c_attn"), ("ln_2", "mlp.c_fc")):
-                for channel, factor in ((3 + layer, 100), (17, 30), (40, 10)):
-                    place = f"transformer.h.{layer}."
-                    weights[f"{place}{norm}.weight"][channel] *= factor
-                    weights[f"{place}{norm}.bias"][channel] *= factor
-                    weights[f"{place}{product}.weight"][channel] /= factor
-
-    alter(model_folder, grow)
-    return model_folder
-
-
 @pytest.fixture(scope="session")
 def onnxruntime_rounding() -> Callable[[Floats, Format], tuple[Any, Any, Any]]:
     """`(weight [out, in], form)` -> ONNX Runtime's own packed bytes, scales and zero points."""
