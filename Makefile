@@ -45,9 +45,10 @@ $(MATRIX)/.installed: pyproject.toml constraints-transformers5.txt
 
 bench-quality: setup $(PEERS)/.installed ## measure our variants and other tools' on the bundled checkpoint
 	test -d build/pocket-tales || $(BIN)/pocketgpt export models/pocket-tales build/pocket-tales
+	test -d build/portable || $(BIN)/pocketgpt export models/pocket-tales build/portable --graph portable
 	$(PEERS)/bin/python benchmarks/peers.py models/pocket-tales build/pocket-tales build/peers.json
-	$(BIN)/python benchmarks/quality.py build/pocket-tales --peers build/peers.json \
-		--table build/quality.md --plot docs/quality.svg
+	$(BIN)/python benchmarks/quality.py build/pocket-tales --portable build/portable \
+		--peers build/peers.json --table build/quality.md --plot docs/quality.svg
 
 $(PEERS)/.installed: pyproject.toml benchmarks/requirements-peers.txt
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)

@@ -1,10 +1,12 @@
 """What each way of rounding to 4 or 8 bits costs: size, perplexity, divergence, agreement.
 
-    python benchmarks/quality.py FOLDER [--bytes N] [--peers FILE] [--table FILE] [--plot FILE]
+    python benchmarks/quality.py FOLDER [--bytes N] [--portable FOLDER] [--peers FILE]
+                                 [--table FILE] [--plot FILE]
 
 FOLDER is a model folder with its fp32 variant, evaluation.txt and calibration.txt. Every row is a
-whole model, written, opened and measured as `pocketgpt quantize` does it. `--peers` adds the rows
-that benchmarks/peers.py measured. The table is Markdown. In rows of one way of rounding, all
+whole model, written, opened and measured as `pocketgpt quantize` does it. `--portable` names the
+same checkpoint's portable folder, for int8_static; `--peers` adds the rows that benchmarks/peers.py
+measured. The table is Markdown. In rows of one way of rounding, all
 weights have it, the embedding too, but for the positions: 8 bits. HQQ (needs torch) finds zeros
 between whole numbers, which the shared embedding's lookup cannot store: they are rounded here.
 """
@@ -25,20 +27,23 @@ import numpy as np
 
 import pocketgpt
 from pocketgpt.manifest import FileRecord, Variant, read_manifest, variant_path, write_manifest
+from pocketgpt_quantize import quantize
 from pocketgpt_quantize.blockwise import BlockwiseWeight, Floats, Format, Rounded, quantize_weight
 from pocketgpt_quantize.grid import encode, round_to_nearest
 from pocketgpt_quantize.job import Job
-from pocketgpt_quantize.methods import blockwise_model
 from pocketgpt_quantize.mixed import Mixer, mixed_scheme
 from pocketgpt_quantize.quality import Reference
-from pocketgpt_quantize.rewrite import halve_scales, load_graph, quantize_blockwise, save
-from pocketgpt_quantize.schemes import INT8, Q4, Kind, Scheme
+from pocketgpt_quantize.rewrite import load_graph, quantize_blockwise, save
+from pocketgpt_quantize.schemes import Kind
 from pocketgpt_quantize.texts import Text
+from pocketgpt_quantize.variants import RECIPES
 
 Rounding = Callable[[Floats, Format], Rounded]
 Rows = dict[str, dict[str, Any]]
 POSITIONS = Format(8, 64)
 COLUMNS = ("loss", "kl_mean", "kl_p99", "top1_agreement", "top5_agreement")
+FRONT = ("**int8**", "**q4**", "**mixed**")
+OURS = ("int8", "q4", "q8", "fp16", "q4f16")
 MIXED = 6  # sizes of it between q4's and int8's
 
 
@@ -112,11 +117,9 @@ class Bench:
         quantize_blockwise(model.graph, quantizer)
         save(model, target)
 
-    def ours(self, scheme: Scheme, target: Path) -> None:
-        """Write a model as `pocketgpt quantize` does."""
-        model, _ = blockwise_model(scheme, self.job)
-        halve_scales(model.graph)
-        save(model, target)
+    def ours(self, name: str, _: Path) -> None:
+        """Write a variant as `pocketgpt quantize` does, to where `measure` looks for it."""
+        RECIPES[name].make(self.job)
 
     def rows(self) -> dict[str, Callable[[Path], object]]:
         """Return what writes each model, by label."""
@@ -130,8 +133,8 @@ class Bench:
             rows[f"4 bit to nearest, {size}"] = partial(self.uniform, form, round_to_nearest)
             rows[f"4 bit k-quant, {size}"] = partial(self.uniform, floating, k_quant)
             rows[f"4 bit HQQ, {size}"] = partial(self.uniform, floating, hqq)
-        rows["**int8**"] = partial(self.ours, INT8)
-        rows["**q4**"] = partial(self.ours, Q4)
+        for name in OURS:
+            rows[f"**{name}**"] = partial(self.ours, name)
         mixer = Mixer(self.job)
         order = mixer.ranked()
         for step in range(1, MIXED + 1):
@@ -179,11 +182,16 @@ def table(rows: Rows) -> str:
 
 
 def draw(rows: Rows, path: Path) -> None:
-    """Draw size against the rise of perplexity and against KL, our variants as a line."""
+    """Draw size against the rise of perplexity and against KL, our blockwise variants as a line.
+
+    fp16 is left out: twice as large as the rest, and its divergence a hundredth of theirs.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
-    measured = {label: row for label, row in rows.items() if "quality" in row}
+    measured = {
+        label: row for label, row in rows.items() if "quality" in row and label != "**fp16**"
+    }
     panels = {"loss": "rise of perplexity, %", "kl_mean": "KL divergence from fp32, nats (mean)"}
     for place, (name, axis) in enumerate(panels.items()):
         factor = 100 if name == "loss" else 1
@@ -192,12 +200,14 @@ def draw(rows: Rows, path: Path) -> None:
             label: (row["bytes"] / 1e6, max(row["quality"][name] * factor, 1e-4))
             for label, row in measured.items()
         }
-        front = sorted(point for label, point in points.items() if label.startswith("**"))
+        front = sorted(point for label, point in points.items() if label.startswith(FRONT))
         axes.plot(*zip(*front, strict=True), "o-", label="int8, q4 and mixed")
         for label, point in points.items():
-            if not label.startswith("**"):
-                axes.plot(*point, ".", color="gray")
-                axes.annotate(label, point, xytext=(4, 2), textcoords="offset points", fontsize=6)
+            if not label.startswith(FRONT):
+                axes.plot(*point, ".", color="tab:blue" if label.startswith("**") else "gray")
+                axes.annotate(
+                    label.strip("*"), point, xytext=(4, 2), textcoords="offset points", fontsize=6
+                )
         axes.set_yscale("log")
         axes.grid(alpha=0.3)
         axes.legend()
@@ -208,6 +218,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bytes", type=int, help="of the evaluation text; all by default")
+    parser.add_argument("--portable", type=Path, help="the checkpoint's portable folder")
     parser.add_argument("--peers", type=Path, help="rows that benchmarks/peers.py measured")
     parser.add_argument("--table", type=Path, help="write the table into this file, too")
     parser.add_argument("--plot", type=Path, help="draw size against quality into this file")
@@ -218,6 +229,10 @@ def main() -> None:
         for label, write in bench.rows().items():
             rows[label] = bench.measure(write)
             print(table({label: rows[label]}).splitlines()[-1], flush=True)
+    if arguments.portable:
+        (report,) = quantize(arguments.portable, ["int8_static"], accept_loss=True)
+        quality = dict(report.variant.quality)
+        rows["**int8_static**"] = {"bytes": report.variant.bytes, "quality": quality}
     if arguments.peers and arguments.peers.exists():
         rows |= json.loads(arguments.peers.read_text("utf-8"))
     print(table(rows))

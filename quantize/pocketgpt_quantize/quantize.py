@@ -48,7 +48,7 @@ def quantize(
 
     Args:
         folder: a model folder.
-        variants: `int8`, `q4`, `q8`, `mixed`, `fp16`, `q4f16`.
+        variants: `int8`, `q4`, `q8`, `mixed`, `fp16`, `q4f16`; `int8_static` from a portable graph.
         eval_text: a text to measure on; None for the folder's evaluation.txt.
         calibration_text: a text for the methods that look at one; None for the folder's
             calibration.txt.

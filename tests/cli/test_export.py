@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import pocketgpt
+from pocketgpt_quantize.variants import RECIPES
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -106,6 +108,11 @@ def test_help(cli: Cli, verb: str) -> None:
     done = cli(verb, "--help")
     assert done.returncode == 0
     assert f" {verb} [OPTIONS]" in done.stdout
+
+
+def test_quantize_s_help_names_every_variant(cli: Cli) -> None:
+    words = set(re.findall(r"\w+", cli("quantize", "--help").stdout))
+    assert set(RECIPES) <= words
 
 
 @pytest.mark.parametrize(
