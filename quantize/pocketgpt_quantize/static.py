@@ -63,16 +63,17 @@ def make_int8_static(job: Job) -> Variant:
     ranges = _ranges(job, graph)
     _lower_masks(graph, ranges)
     grids = _grids(graph, ranges)
-    names = list(read_manifest(job.folder).variant(FP32).bits)
-    _store_constants(graph, names)
-    _store_weights(graph, names, grids, job.step("quantizing to"))
+    bits = dict.fromkeys(read_manifest(job.folder).variant(FP32).bits, 8)
+    stored = [name for name in bits if name in graph.initializers]  # equal ones are stored once
+    _store_constants(graph, stored)
+    _store_weights(graph, stored, grids, job.step("quantizing to"))
     for value in [*graph.inputs, *(value for node in graph for value in node.outputs)]:
         if value.name in grids:
             round_value(graph, value, grids[value.name])
     RemoveUnusedNodesPass()(model)
     graph.opset_imports[""] = OPSET
     save(model, job.target)
-    return job.made(dict.fromkeys(names, 8), method="rtn")
+    return job.made(bits, method="rtn")
 
 
 def _name(value: ir.Value | None) -> str:
@@ -188,12 +189,11 @@ def _store_weights(
                 read = ir.node("DequantizeLinear", [packed, scales], {"axis": axis})
                 _read(graph, node, 1, read)
                 _finish_product(graph, node, channels.scales, grids)
-            elif products:
-                _look_up(
-                    graph, node, add_initializer(graph, f"{name}.rows", channels.numbers), scales
-                )
             else:
-                _look_up(graph, node, packed, scales)
+                rows = packed
+                if products:
+                    rows = add_initializer(graph, f"{name}.rows", channels.numbers)
+                _look_up(graph, node, rows, scales)
         del weight  # a view of the file
         release(graph.initializers.pop(name).const_value)
         step(done + 1, len(names))
@@ -222,10 +222,8 @@ def _finish_product(
     if product.op_type == "Gemm":
         product.attributes["transB"] = ir.AttrInt64("transB", 1)
     if _has_bias(product):
-        bias, sums = (
-            product.inputs[BIAS],
-            scales * np.float32(grids[_name(product.inputs[0])].scale),
-        )
+        bias = product.inputs[BIAS]
+        sums = scales * np.float32(grids[_name(product.inputs[0])].scale)
         name = f"{_name(bias)}.{product.name}"
         _read(graph, product, BIAS, read_bias(graph, name, array_of(bias), sums))
 
