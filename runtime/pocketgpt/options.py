@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from . import checks
@@ -147,17 +148,17 @@ class GenerationOptions:
                 "use do_sample=True or num_beams"
             )
 
-    @property
+    @cached_property  # read for every token
     def eos_token_ids(self) -> tuple[int, ...]:
         """The ids that end a text."""
         return _as_tuple(self.eos_token_id)
 
-    @property
+    @cached_property
     def forced_eos_token_ids(self) -> tuple[int, ...]:
         """The ids one of which is the last where the length runs out."""
         return _as_tuple(self.forced_eos_token_id)
 
-    @property
+    @cached_property
     def stops(self) -> tuple[str, ...]:
         """The strings that end a text."""
         return _as_tuple(self.stop_strings)
