@@ -21,7 +21,8 @@ def quantize(
     variants: Annotated[
         list[str],
         typer.Argument(
-            metavar="VARIANT...", help="Variants to make: int8, q4, q8, mixed, fp16, q4f16, int8_static."
+            metavar="VARIANT...",
+            help="Variants to make: int8, q4, q8, mixed, fp16, q4f16, int8_static.",
         ),
     ],
     eval_text: Annotated[
