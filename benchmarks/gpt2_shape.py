@@ -23,7 +23,11 @@ from pocketgpt_quantize import quantize
 
 END = "<|endoftext|>"
 MERGES = 50_000
-TEXT = "A thousand ships went out in the morning, and in the evening they came home again.\n" * 40
+TEXTS = {
+    "evaluation.txt": "A thousand ships went out in the morning, and by night they were home.\n",
+    "calibration.txt": "She counted them by moonlight; whenever one was missing, she wept.\n",
+}
+LINES = 40
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -48,8 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, progress_bars() as progress:
         GPT2LMHeadModel(GPT2Config()).save_pretrained(scratch)
         make_tokenizer().save_pretrained(scratch)
-        for name in ("evaluation.txt", "calibration.txt"):
-            (Path(scratch) / name).write_text(TEXT, "utf-8")
+        for name, line in TEXTS.items():
+            (Path(scratch) / name).write_text(LINES * line, "utf-8")
         export(scratch, arguments.folder, graph=arguments.graph, progress=progress)
         if arguments.variant:
             quantize(arguments.folder, arguments.variant, accept_loss=True, progress=progress)

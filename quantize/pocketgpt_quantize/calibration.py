@@ -10,8 +10,10 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from pocketgpt import QuantizationError
+from pocketgpt.cache import KeyValueCache
 from pocketgpt.config import ModelConfig
 
 from .blockwise import Floats
@@ -21,9 +23,10 @@ from .rewrite import Product
 MAX_TOKENS = 32_768
 CHUNK = 128  # tokens; every product's inputs for these are in memory at once
 
+EVERY_ROW = ort.OrtValue.ortvalue_from_numpy(np.array(0, np.int64))  # num_logits_to_keep
+PAST, PRESENT = "past_key_values", "present"
+
 Activations = dict[str, Floats]
-Range = tuple[float, float]
-"""The least and the largest number."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,12 @@ class Spread:
 
     @classmethod
     def of(cls, shift: Floats, mean: Floats, square: Floats) -> Spread:
-        """Make one of the mean and mean square of what is left after taking `shift` away."""
-        own = np.outer(mean, mean) if square.ndim == 2 else np.square(mean)
-        return cls(shift + mean, square - own)
+        """Make one of the mean and mean square of what is left after taking `shift` away.
+
+        `square` becomes the variance, in place.
+        """
+        square -= np.outer(mean, mean) if square.ndim == 2 else np.square(mean)
+        return cls(shift + mean, square)
 
     @property
     def moments(self) -> Floats:
@@ -76,11 +82,7 @@ class Recorder:
         Raises:
             QuantizationError: the text has fewer than 128 tokens.
         """
-        if len(token_ids) < CHUNK:
-            raise QuantizationError(
-                f"a calibration text of {len(token_ids)} tokens is too short; give one of {CHUNK} "
-                "tokens or more, better of 10,000"
-            )
+        check_length(token_ids)
         self._inputs = {product.weight: product.input for product in products}
         self._source = source
         self._config = config
@@ -88,39 +90,19 @@ class Recorder:
 
     def activations(self, weights: Sequence[str]) -> Iterator[Activations]:
         """Yield, chunk after chunk, what each weight multiplies, `[tokens, in]`, by weight."""
-        for chunk in self._chunks(weights):
-            yield {weight: array[0] for weight, array in chunk.items()}
-
-    def ranges(self, weights: Sequence[str], *, above: float) -> dict[str, Range]:
-        """Return each input's least and largest number, of those larger than `above`."""
-        found: dict[str, Range] = {}
-        for chunk in self._chunks(weights):
-            for weight, array in chunk.items():
-                low, high = found.get(weight, (np.inf, -np.inf))
-                usual = array[array > above]
-                found[weight] = (
-                    float(usual.min(initial=low)),
-                    float(usual.max(initial=high)),
-                )
-        return found
-
-    def _chunks(self, weights: Sequence[str]) -> Iterator[Activations]:
-        """Yield, chunk after chunk, the arrays that each weight multiplies, by weight."""
         context = self._config.n_positions
-        session = _open(self._source, set(self._inputs.values()))  # lives as long as this run
-        known = [value.name for value in session.get_inputs()]
-        known += [value.name for value in session.get_overridable_initializers()]
+        names = [self._inputs[weight] for weight in weights]
+        # It lives as long as this run.
+        session = open_sparingly(_cut(ir.load(self._source), names), self._source.parent)
+        cache = KeyValueCache(self._config, np.float32)
+        cache.reserve(min(context, len(self._token_ids)))
         for start in range(0, len(self._token_ids), context):
-            cache = self._empty_cache()
             window = self._token_ids[start : start + context]
             for begin in range(0, len(window), CHUNK):
-                chunk = window[begin : begin + CHUNK]
-                names = [*(self._inputs[weight] for weight in weights), *_presents(cache)]
-                feeds = _feeds(chunk, begin) | cache
-                feeds = {name: feeds[name] for name in known if name in feeds}
-                outputs = session.run(names, feeds)
-                yield dict(zip(weights, outputs[: len(weights)], strict=True))
-                cache = dict(zip(cache, outputs[len(weights) :], strict=True))
+                binding = _bind(session, names, window[begin : begin + CHUNK], begin, cache)
+                session.run_with_iobinding(binding)
+                outputs = binding.get_outputs()[: len(names)]
+                yield {w: o.numpy()[0] for w, o in zip(weights, outputs, strict=True)}
 
     def spreads(self, weights: Sequence[str], *, whole: bool = False) -> dict[str, Spread]:
         """Return the mean and the variance, or the whole covariance, of each weight's inputs."""
@@ -139,7 +121,9 @@ class Recorder:
                 else:
                     sums[weight], squares[weight] = rows.sum(axis=0), square
             count += len(rows)
-        return {w: Spread.of(shifts[w], sums[w] / count, squares.pop(w) / count) for w in weights}
+        for square in squares.values():
+            square /= count
+        return {w: Spread.of(shifts[w], sums[w] / count, squares[w]) for w in weights}
 
     def largest(self, weights: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return each input channel's largest absolute value, `[in]`, by weight."""
@@ -150,39 +134,80 @@ class Recorder:
                 found[weight] = np.maximum(found[weight], most) if weight in found else most
         return found
 
-    def _empty_cache(self) -> Activations:
-        config = self._config
-        empty = np.zeros((1, config.n_head, 0, config.head_dim), np.float32)
-        sides = ((i, side) for i in range(config.n_layer) for side in ("key", "value"))
-        return {f"past_key_values.{layer}.{side}": empty for layer, side in sides}
+
+def check_length(token_ids: Sequence[int]) -> None:
+    """Refuse a calibration text of fewer than 128 tokens.
+
+    Raises:
+        QuantizationError: it has fewer.
+    """
+    if len(token_ids) < CHUNK:
+        raise QuantizationError(
+            f"a calibration text of {len(token_ids)} tokens is too short; give one of {CHUNK} "
+            "tokens or more, better of 10,000"
+        )
 
 
-def _presents(cache: Activations) -> list[str]:
-    return [name.replace("past_key_values", "present") for name in cache]
-
-
-def _feeds(token_ids: Sequence[int], begin: int) -> dict[str, NDArray[np.int64]]:
+def feeds_of(token_ids: Sequence[int], begin: int) -> dict[str, NDArray[np.generic]]:
+    """Return what a graph takes for a text's tokens from `begin` on, but for the cache."""
     positions = np.arange(begin, begin + len(token_ids), dtype=np.int64)
     return {
         "input_ids": np.array([token_ids], np.int64),
         "position_ids": positions[None],
         "attention_mask": np.ones((1, begin + len(token_ids)), np.int64),
-        "num_logits_to_keep": np.array(0, np.int64),
     }
 
 
-def _open(source: Path, names: set[str]) -> ort.InferenceSession:
-    """Open the graph with further outputs, its weights still in their file."""
-    model = ir.load(source)
-    for node in list(model.graph):
-        for value in node.outputs:
-            if value.name in names and not value.is_graph_output():
-                value.type = ir.TensorType(ir.DataType.FLOAT)
-                model.graph.outputs.append(value)
+def _bind(
+    session: ort.InferenceSession,
+    names: Sequence[str],
+    token_ids: Sequence[int],
+    begin: int,
+    cache: KeyValueCache,
+) -> ort.IOBinding:
+    """Bind a chunk's inputs, the outputs `names` first, and the caches in place."""
+    sides = (("key", cache.keys), ("value", cache.values))
+    caches = {f"{i}.{side}": buffer for side, buffers in sides for i, buffer in enumerate(buffers)}
+    given = feeds_of(token_ids, begin) | {f"{PAST}.{n}": buffer for n, buffer in caches.items()}
+    binding = session.io_binding()
+    for value in session.get_inputs():
+        binding.bind_cpu_input(value.name, given[value.name])
+    for value in session.get_overridable_initializers():
+        binding.bind_ortvalue_input(value.name, EVERY_ROW)
+    for name in names:
+        binding.bind_output(name)
+    for value in session.get_outputs()[len(names) :]:
+        buffer = caches[value.name.removeprefix(f"{PRESENT}.")]
+        at = buffer.ctypes.data
+        binding.bind_output(value.name, "cpu", 0, buffer.dtype, buffer.shape, at)
+    return binding
+
+
+def open_sparingly(model: ir.Model, folder: Path) -> ort.InferenceSession:
+    """Open a graph whose weights lie in a file in `folder`, and stay there."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    folder = str(source.parent)
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    key = "session.model_external_initializers_file_folder_path"
+    options.add_session_config_entry(key, str(folder))
     options.add_session_config_entry("session.disable_prepacking", "1")  # no second copy of weights
+    options.enable_cpu_mem_arena = False  # which keeps more than it needs
     content = ir.to_proto(model).SerializeToString()
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _cut(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """Make a graph's outputs the values of some names, and drop what those need not.
+
+    Layers behind them are neither read nor computed; the others' caches stay outputs.
+    """
+    graph = model.graph
+    values = {value.name: value for node in graph for value in node.outputs}
+    caches = [value for value in graph.outputs if str(value.name).startswith(PRESENT)]
+    for name in names:
+        values[name].type = ir.TensorType(ir.DataType.FLOAT)
+    graph.outputs[:] = [values[name] for name in names]
+    RemoveUnusedNodesPass()(model)
+    left = set(graph)
+    graph.outputs.extend(cache for cache in caches if cache.producer() in left)
+    graph.inputs[:] = [value for value in graph.inputs if value.uses()]
+    return model

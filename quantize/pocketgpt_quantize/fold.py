@@ -49,6 +49,7 @@ def fold(graph: ir.Graph, choose: Chooser) -> dict[str, Fold]:
     Returns:
         What was chosen, by weight.
     """
+    _part_vectors(graph)
     folds = {}
     for name, nodes in weights_of(graph).items():
         product = next((node for node in nodes if node.op_type != "Gather"), None)
@@ -64,6 +65,16 @@ def fold(graph: ir.Graph, choose: Chooser) -> dict[str, Fold]:
             _into_product(product, found)
         release(weight)
     return folds
+
+
+def _part_vectors(graph: ir.Graph) -> None:
+    """Give each node gains and biases of its own: exports store those that are equal once."""
+    for name, value in list(graph.initializers.items()):
+        if value.dtype != ir.DataType.FLOAT or len(_tensor(value).shape) != 1:
+            continue
+        for number, (node, place) in enumerate(list(value.uses())[1:]):
+            copy = add_initializer(graph, f"{name}.{number + 1}", np.array(_tensor(value).numpy()))
+            node.replace_input_with(place, copy)
 
 
 def _foldable_source(product: ir.Node) -> ir.Node | None:

@@ -23,14 +23,14 @@ from .blockwise import Floats
 from .calibration import Recorder
 from .job import FP32, Job
 from .methods import blockwise_model, method_of
-from .rewrite import Product, array_of, load_graph, save
+from .rewrite import Product, array_of, load_graph, release, save
 from .schemes import Scheme
 
 LARGEST = float(np.finfo(np.float16).max)
 HEADROOM = 4  # other texts may bring numbers so many times larger than the calibration text's
 PEAK_TOKENS = 8192  # of the calibration text; outliers show within any text's first tokens
 
-TOGETHER = 64  # values whose numbers for a chunk of the text are in memory at once
+TOGETHER = 16  # values whose numbers for a chunk of the text are in memory at once
 
 _SINGLE, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 _NUMBERS_TO_OTHERS = {"Shape", "Equal", "Less", "Greater", "IsNaN"}
@@ -138,6 +138,8 @@ def _single_nodes(
         array = array_of(value)
         if max(array.max(initial=0), -array.min(initial=0)) > LARGEST:
             singles.update(value.consumers())
+        del array
+        release(value.const_value)
     shared = [users for v in weights.values() if len(users := set(v.consumers())) > 1]
     while more := set().union(*(users for users in shared if users & singles)) - singles:
         singles |= more
@@ -160,7 +162,9 @@ def _halve(value: ir.Value) -> None:
 
 
 def _rounded(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    return ir.tensor(tensor.numpy().astype(np.float16))
+    rounded = ir.tensor(tensor.numpy().astype(np.float16))
+    release(tensor)
+    return rounded
 
 
 def _cast_inputs(graph: ir.Graph, node: ir.Node, dtype: ir.DataType) -> None:

@@ -37,7 +37,9 @@ from .rewrite import (
     load_graph,
     matrix_of,
     products_of,
+    put_aside,
     quantize_blockwise,
+    release,
     replace_biased,
     save,
     weights_of,
@@ -68,14 +70,15 @@ def make_q8(job: Job) -> Variant:
         columns = quantize_columns(matrix_of(graph, name, nodes), gptq(moments, DAMPING))
         for node in nodes:
             multiply_rowwise(graph, node, columns, zeros.get(name, MIDDLE))
-        graph.initializers.pop(name)
+        release(graph.initializers.pop(name).const_value)
+        put_aside(graph.initializers[f"{name}.numbers"], job.scratch)
         bits[name] = 8
         step(done + 1, len(layers) + 1)
 
     def rest(name: str, kind: Kind, weight: Floats) -> BlockwiseWeight:
         return calibrated.quantize(name, kind, weight, INT8.format_of(name, kind))
 
-    bits |= quantize_blockwise(graph, rest)
+    bits |= quantize_blockwise(graph, rest, scratch=job.scratch)
     step(len(layers) + 1, len(layers) + 1)
     save(model, job.target)
     known = read_manifest(job.folder).variant(FP32).bits

@@ -43,6 +43,13 @@ class Job:
         """Where the variant's graph goes; its weights go to this path + `_data`."""
         return self.staging / variant_path(self.name)
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for what is too large to be kept in memory; it goes when the staging does."""
+        folder = self.staging / "scratch"
+        folder.mkdir(exist_ok=True)
+        return folder
+
     @cached_property
     def config(self) -> ModelConfig:
         """The model's shape."""

@@ -56,13 +56,13 @@ def blockwise_model(scheme: Scheme, job: Job) -> tuple[ir.Model, dict[str, int]]
         def nearest(name: str, kind: Kind, weight: Floats) -> BlockwiseWeight:
             return quantize_weight(weight, scheme.format_of(name, kind), round_to_nearest)
 
-        return model, quantize_blockwise(model.graph, nearest, progress)
+        return model, quantize_blockwise(model.graph, nearest, progress, scratch=job.scratch)
     calibrated = Calibrated(job.source, job.config, job.token_ids)
-    return rounded_model(job.source, calibrated, scheme, calibrated.quantize, progress)
+    return rounded_model(job, calibrated, scheme, calibrated.quantize, progress)
 
 
 def rounded_model(
-    source: Path,
+    job: Job,
     calibrated: Calibrated,
     scheme: Scheme,
     quantize: Callable[[str, Kind, Floats, Format], BlockwiseWeight],
@@ -71,19 +71,20 @@ def rounded_model(
     """Return the fp32 graph folded and rounded, and the bits of its weights, by name.
 
     Args:
-        source: the fp32 .onnx file.
+        job: what the variant is made from.
         calibrated: what to fold and to correct by.
         scheme: the formats.
         quantize: from a weight's name, kind, values `[out, in]` and format to what is stored.
         progress: called with (weights done, weights in all).
     """
-    model = load_graph(source)
+    model = load_graph(job.source)
     calibrated.fold(model.graph)
 
     def quantizer(name: str, kind: Kind, weight: Floats) -> BlockwiseWeight:
         return quantize(name, kind, weight, scheme.format_of(name, kind))
 
-    return model, quantize_blockwise(model.graph, quantizer, progress, calibrated.means)
+    bits = quantize_blockwise(model.graph, quantizer, progress, calibrated.means, job.scratch)
+    return model, bits
 
 
 class Calibrated:
@@ -114,6 +115,7 @@ class Calibrated:
 
         self.folds = fold(graph, choose)
         self.means = {n: s.mean for n, s in self._spreads.items() if n not in self.folds}
+        self.spread(self._products[0].weight)  # now, with no weight in memory
 
     @cached_property
     def _spreads(self) -> dict[str, Spread]:

@@ -22,6 +22,7 @@ from pocketgpt.tokenizer import Tokenizer
 
 from .blockwise import BlockwiseWeight, Floats, Format
 from .job import FP32, Job
+from .loading import load_sparingly
 from .methods import Calibrated, rounded_model
 from .quality import Reference
 from .rewrite import halve_scales, load_graph, products_of, save
@@ -81,16 +82,15 @@ class Mixer:
         text = job.calibration.content
         cut = len(text) - min(round(HELD_OUT * len(text)), MEASURED)
         self._job = job
-        self._scratch = job.staging / "mixing"
         token_ids = Tokenizer(job.folder / "tokenizer.json").encode(text[:cut])
         self._calibrated = Calibrated(job.source, job.config, token_ids)
-        model = pocketgpt.load(job.folder, FP32)
+        model = load_sparingly(job.folder, FP32)
         self._probe = self._recorded("probe", model, text[cut:][:PROBED])
         self._reference = self._recorded("reference", model, text[cut:])
 
     def _recorded(self, name: str, model: pocketgpt.Model, text: str) -> Reference:
-        folder = self._scratch / name
-        folder.mkdir(parents=True)
+        folder = self._job.scratch / name
+        folder.mkdir()
         try:
             return Reference(model, text, folder, continuations=False)
         except QuantizationError as error:
@@ -134,13 +134,13 @@ class Mixer:
 
     def write(self, scheme: Scheme, target: Path) -> dict[str, int]:
         """Write the model of a scheme; return the bits of its weights, by name."""
-        model, bits = rounded_model(self._job.source, self._calibrated, scheme, self._rounded)
+        model, bits = rounded_model(self._job, self._calibrated, scheme, self._rounded)
         halve_scales(model.graph)
         save(model, target)
         return bits
 
     def _rounded(self, name: str, kind: Kind, weight: Floats, form: Format) -> BlockwiseWeight:
-        path = self._scratch / f"{name}.{form.bits}.npz"
+        path = self._job.scratch / f"{name}.{form.bits}.npz"
         if not path.exists():
             made = self._calibrated.quantize(name, kind, weight, form)
             zeros = np.empty(0, np.uint8) if made.zero_points is None else made.zero_points

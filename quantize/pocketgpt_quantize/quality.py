@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketgpt import Model, QuantizationError
+from pocketgpt.decoder import Decoder
 from pocketgpt.processors import Logits, log_softmax
 from pocketgpt.score import Score, window_logits
 
+CHUNK = 64  # tokens whose logits are in memory at once
+ROWS = 16  # of them that are compared at once
 MIN_TOKENS = 64  # a shorter text measures noise
 PROMPTS, PROMPT_TOKENS, GREEDY_TOKENS = 16, 32, 64
 TOP = 5
@@ -129,11 +132,20 @@ class Reference:
     ) -> Iterator[tuple[NDArray[np.int64], Logits]]:
         """Yield `(targets [n], log-probabilities [n, vocab_size])`, windows half overlapping."""
         n_positions, done = model.config.n_positions, 0
+
+        def new_decoder() -> Decoder:
+            decoder = model.new_decoder()
+            decoder.cache.reserve(n_positions)  # now: a cache that grows is copied
+            return decoder
+
         for targets, logits in window_logits(
-            model.new_decoder, self.token_ids, n_positions, n_positions // 2
+            new_decoder, self.token_ids, n_positions, n_positions // 2, CHUNK
         ):
-            yield np.asarray(targets), log_softmax(logits)
+            for start in range(0, len(targets), ROWS):
+                rows = slice(start, start + ROWS)
+                yield np.asarray(targets[rows]), log_softmax(logits[rows])
             done += len(targets)
+            del logits  # before the next ones come
             if progress:
                 progress(done, len(self.token_ids) - 1)
 

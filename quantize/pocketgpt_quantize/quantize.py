@@ -23,6 +23,7 @@ from pocketgpt.manifest import (
 )
 
 from .job import FP32, Job, Progress
+from .loading import load_sparingly
 from .quality import Reference
 from .report import VariantReport
 from .rewrite import check_weights
@@ -153,7 +154,7 @@ def _measure(
     distributions = staging / "distributions"
     distributions.mkdir()
     reference = Reference(
-        pocketgpt.load(folder, FP32), evaluation.content, distributions, report(FP32)
+        load_sparingly(folder, FP32), evaluation.content, distributions, report(FP32)
     )
     fp32 = replace(
         manifest.variants[FP32],
@@ -171,7 +172,7 @@ def _measure(
         )
 
     for name in names:
-        variant = measured(name, pocketgpt.load(staging, name))
+        variant = measured(name, load_sparingly(staging, name))
         manifest = manifest.with_variant(name, variant)
     return replace(manifest, evaluation_sha256=evaluation.sha256)
 

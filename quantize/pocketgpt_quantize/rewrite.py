@@ -28,12 +28,14 @@ def quantize_blockwise(
     quantizer: Quantizer,
     progress: Progress | None = None,
     means: Mapping[str, Floats] | None = None,
+    scratch: Path | None = None,
 ) -> dict[str, int]:
     """Quantize the weights of an fp32 graph.
 
     They are read one at a time from the memory-mapped source; `quantizer` is called with the name,
     the kind and the values `[out, in]` of each. `means`, `[in]` by weight, are of what products
-    read on real text: what rounding adds to their mean outputs is taken from the biases.
+    read on real text: what rounding adds to their mean outputs is taken from the biases. Until the
+    graph is saved, stored numbers lie in the folder `scratch`, without one in memory.
 
     Returns:
         The stored bits of every weight matrix, by name.
@@ -49,12 +51,14 @@ def quantize_blockwise(
             _add_to_bias(nodes[0], (lost @ means[name]).astype(np.float32))
         bits[name] = quantized.format.bits
         stored = _add_weight(graph, name, quantized)
+        if scratch is not None:
+            put_aside(stored[0], scratch)
         for node in nodes:
             if node.op_type == "Gather":
                 _replace_gather(graph, node, stored, quantized, checked=kind == "positions")
             else:
                 _replace_product(graph, node, stored, quantized)
-        del matrix  # a view of the file where nothing was folded in
+        del matrix, quantized  # the one is a view of the file where nothing was folded in
         release(graph.initializers.pop(name).const_value)
         if progress:
             progress(done + 1, len(uses))
@@ -185,6 +189,23 @@ def read_through(graph: ir.Graph, value: ir.Value, nodes: Sequence[ir.Node]) -> 
         graph.insert_after(producer, nodes)
 
 
+def put_aside(value: ir.Value, folder: Path) -> None:
+    """Move a constant to a file, so that it takes no memory while others are made."""
+    tensor = value.const_value
+    assert tensor is not None
+    path = folder / f"{value.name}.bytes"
+    tensor.numpy().tofile(path)
+    value.const_value = ir.ExternalTensor(
+        path.name,
+        0,
+        tensor.nbytes,
+        tensor.dtype,
+        shape=ir.Shape(tensor.shape.numpy()),
+        name=path.stem,
+        base_dir=folder,
+    )
+
+
 def _replace_product(
     graph: ir.Graph, node: ir.Node, weight: Stored, quantized: BlockwiseWeight
 ) -> None:
@@ -275,11 +296,7 @@ def _replace_gather(
     packed, scales, zeros = weight
     assert packed.name is not None
     rows = quantized.packed.shape[0]
-    flat = add_initializer(
-        graph,
-        packed.name.removesuffix(".packed") + ".rows",
-        quantized.packed.reshape(rows, -1),
-    )
+    flat = _add_rows(graph, packed)
     index = node.inputs[1]
     if checked:
         # GatherBlockQuantized takes any index, and Gather none out of range: it is how padding on
@@ -305,6 +322,26 @@ def _replace_gather(
     ir.convenience.replace_nodes_and_values(
         graph, node, [node], [lookup], node.outputs, lookup.outputs
     )
+
+
+def _add_rows(graph: ir.Graph, packed: ir.Value) -> ir.Value:
+    """Add packed bytes once more, each row's in one."""
+    blocks = packed.const_value
+    assert blocks is not None
+    assert packed.name is not None
+    count = blocks.shape.numpy()[0]
+    shape = ir.Shape([count, blocks.size // count])
+    name = packed.name.removesuffix(".packed") + ".rows"
+    rows = ir.LazyTensor(
+        lambda: ir.tensor(blocks.numpy().reshape(shape.numpy())),
+        dtype=blocks.dtype,
+        shape=shape,
+        name=name,
+    )
+    kind = ir.TensorType(blocks.dtype)
+    value = ir.Value(name=name, shape=shape, type=kind, const_value=rows)
+    graph.initializers.add(value)
+    return value
 
 
 def save(model: ir.Model, target: Path, progress: Progress | None = None) -> None:

@@ -23,7 +23,6 @@ from onnx_ir.passes.common import (
 from pocketgpt.manifest import Variant, read_manifest
 
 from .blockwise import Floats
-from .calibration import Range, Recorder
 from .job import FP32, Job
 from .qdq import (
     LEVELS,
@@ -35,13 +34,12 @@ from .qdq import (
     read_constant,
     round_value,
 )
-from .rewrite import Product, add_initializer, array_of, release, save
+from .ranges import MASKED, Range, record_ranges
+from .rewrite import add_initializer, array_of, release, save
 
 OPSET = 21  # the first whose QuantizeLinear knows 16 bits; the graph's operators are as before
 HEADROOM = 1.25  # other texts may bring numbers so many times larger than the calibration text's
 RANGE_TOKENS = 8192  # of the calibration text
-TOGETHER = 64  # values whose numbers for a chunk of the text are in memory at once
-MASKED = -1e30  # what is below hides a token from attention
 HIDDEN = 30.0  # so far below the least score, a token still gets less than 1e-12 of the attention
 PRODUCTS = ("Gemm", "MatMul")
 BIAS = 2  # its place among a Gemm's inputs
@@ -60,7 +58,9 @@ def make_int8_static(job: Job) -> Variant:
     ShapeInferencePass()(model)
     graph = model.graph
     _drop_casts(graph)
-    ranges = _ranges(job, graph)
+    made = [_name(value) for _, value in _made(graph)]
+    tokens, step = job.token_ids[:RANGE_TOKENS], job.step("recording ranges for")
+    ranges = record_ranges(job.source, job.config, tokens, made, step)
     _lower_masks(graph, ranges)
     grids = _grids(graph, ranges)
     bits = dict.fromkeys(read_manifest(job.folder).variant(FP32).bits, 8)
@@ -100,19 +100,6 @@ def _drop_casts(graph: ir.Graph) -> None:
             assert node.inputs[0] is not None
             node.outputs[0].replace_all_uses_with(node.inputs[0])
             graph.remove(node, safe=True)
-
-
-def _ranges(job: Job, graph: ir.Graph) -> dict[str, Range]:
-    """Return the least and the largest number of every value on the calibration text."""
-    names = [_name(value) for _, value in _made(graph)]
-    products = [Product(name, name, 0) for name in names]
-    recorder = Recorder(job.source, job.config, job.token_ids[:RANGE_TOKENS], products)
-    ranges: dict[str, Range] = {}
-    step = job.step("recording ranges for")
-    for start in range(0, len(names), TOGETHER):
-        ranges |= recorder.ranges(names[start : start + TOGETHER], above=MASKED)
-        step(len(ranges), len(names))
-    return ranges
 
 
 def _lower_masks(graph: ir.Graph, ranges: dict[str, Range]) -> None:

@@ -12,10 +12,9 @@ batch have no part in it: rows never see each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pocketgpt import Model
 from pocketgpt.processors import Logits
@@ -46,13 +45,12 @@ def measure_tolerance(
     expected, largest = [], 0.0
     for done, window in enumerate(windows):
         whole = model.new_decoder().score(window).copy()
-        for found in (chunked(model, window), stepped(model, [window])[0]):
-            largest = max(largest, float(np.abs(found - whole).max()))
+        largest = max(largest, _chunked_apart(model, window, whole))
+        largest = max(largest, _stepped_apart(model, [window], [whole]))
         expected.append(whole)
         if progress:
             progress(done + 1, len(windows))
-    together = stepped(model, windows)
-    return MARGIN * max(largest, float(np.abs(together - np.stack(expected)).max()))
+    return MARGIN * max(largest, _stepped_apart(model, windows, expected))
 
 
 def cut(token_ids: Sequence[int], length: int) -> list[Sequence[int]]:
@@ -63,21 +61,19 @@ def cut(token_ids: Sequence[int], length: int) -> list[Sequence[int]]:
     return [token_ids[start : start + length] for start in starts]
 
 
-def chunked(model: Model, token_ids: Sequence[int]) -> Logits:
-    """Return the logits `[tokens, vocab_size]`, computed a few tokens at a time."""
+def _chunked_apart(model: Model, window: Sequence[int], expected: Logits) -> float:
+    """Return the largest difference from `[tokens, vocab_size]`, a few tokens at a time."""
     decoder = model.new_decoder()
-    starts = range(0, len(token_ids), CHUNK)
-    return np.concatenate([decoder.score(token_ids[s : s + CHUNK]).copy() for s in starts])
+    parts = (slice(start, start + CHUNK) for start in range(0, len(window), CHUNK))
+    return max(float(np.abs(decoder.score(window[p]) - expected[p]).max()) for p in parts)
 
 
-def stepped(model: Model, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    """Return the logits `[rows, tokens, vocab_size]`, computed a token of every row at a time."""
-    decoder = model.new_decoder(len(rows))
-    return np.stack(list(_steps(decoder.step, rows)), axis=1)
-
-
-def _steps(
-    step: Callable[[Sequence[int]], Logits], rows: Sequence[Sequence[int]]
-) -> Iterator[Logits]:
-    for tokens in zip(*rows, strict=True):
-        yield step(tokens).copy()
+def _stepped_apart(
+    model: Model, windows: Sequence[Sequence[int]], expected: Sequence[Logits]
+) -> float:
+    """Return the same for windows of one length, a token of each at a time."""
+    decoder = model.new_decoder(len(windows))
+    largest = 0.0
+    for tokens, logits in zip(zip(*windows, strict=True), zip(*expected, strict=True), strict=True):
+        largest = max(largest, float(np.abs(decoder.step(tokens) - np.stack(logits)).max()))
+    return largest

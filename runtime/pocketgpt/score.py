@@ -66,18 +66,22 @@ def windows(length: int, n_positions: int, stride: int) -> Iterator[tuple[int, i
 
 
 def window_logits(
-    new_decoder: Callable[[], Decoder], token_ids: Sequence[int], n_positions: int, stride: int
+    new_decoder: Callable[[], Decoder],
+    token_ids: Sequence[int],
+    n_positions: int,
+    stride: int,
+    chunk: int = PREFILL_CHUNK,
 ) -> Iterator[tuple[Sequence[int], Logits]]:
     """Yield `(targets, logits [len(targets), vocab_size])` over the sliding windows, in order.
 
-    At most `PREFILL_CHUNK` rows of logits are in memory at once.
+    At most `chunk` rows of logits are in memory at once.
     """
     for begin, first, end in windows(len(token_ids), n_positions, stride):
         decoder = new_decoder()
         if first - 1 > begin:
             decoder.prefill(token_ids[begin : first - 1])
-        for start in range(first - 1, end - 1, PREFILL_CHUNK):
-            stop = min(start + PREFILL_CHUNK, end - 1)
+        for start in range(first - 1, end - 1, chunk):
+            stop = min(start + chunk, end - 1)
             yield token_ids[start + 1 : stop + 1], decoder.score(token_ids[start:stop])
 
 

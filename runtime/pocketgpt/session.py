@@ -20,6 +20,7 @@ def open_session(
     provider: Provider = "auto",
     threads: int | None = None,
     profile: Path | None = None,
+    sparing: bool = False,
 ) -> ort.InferenceSession:
     """Open a graph.
 
@@ -28,6 +29,8 @@ def open_session(
         provider: what `resolve_provider` takes.
         threads: threads within an operator; None for this process's physical cores.
         profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
+        sparing: whether to take less memory rather than less time: float32 weights are read where
+            they lie in their file, with no second copy laid out for the kernels.
 
     Raises:
         OptionError: `threads` is no whole number above 0, or the provider cannot be read.
@@ -43,6 +46,9 @@ def open_session(
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
+    if sparing:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
     try:
         # Without fallback: a provider that fails is an error, never a slow run on another.
         session = ort.InferenceSession(

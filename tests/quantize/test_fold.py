@@ -48,13 +48,35 @@ def test_the_folded_graph_computes_the_same(
     expected = pocketgpt.load(model_folder, "fp32").new_decoder().score(IDS[:60]).copy()
     model, folds = folded
     assert len(folds) == 2 * 3 + 1  # all but mlp.c_proj, behind the activation function
+    np.testing.assert_allclose(logits(model_folder, model), expected, atol=2e-4)
+
+
+def test_it_does_where_equal_vectors_are_stored_once(model_folder: Path, source: Path) -> None:
+    """A checkpoint without biases has zeros for all of them: one initializer once exported."""
+    expected = logits(model_folder, with_one_norm(source))
+    model = with_one_norm(source)
+    fold(model.graph, random_fold)
+    np.testing.assert_allclose(logits(model_folder, model), expected, atol=2e-4)
+
+
+def with_one_norm(source: Path) -> ir.Model:
+    """Read a graph and let all of its norms share the first one's gain and bias."""
+    model = load_graph(source)
+    first, *others = (node for node in model.graph if node.op_type == "LayerNormalization")
+    for norm in others:
+        for place in (1, 2):
+            norm.replace_input_with(place, first.inputs[place])
+    return model
+
+
+def logits(folder: Path, model: ir.Model) -> Floats:
+    """Put a graph into a folder and run it."""
     path = variant_path("int8")
-    save(model, model_folder / path)
-    files = tuple(FileRecord.of(model_folder, name) for name in (path, f"{path}_data"))
-    manifest = read_manifest(model_folder).with_variant("int8", Variant(files, bits={}))
-    write_manifest(model_folder, manifest)
-    found = pocketgpt.load(model_folder, "int8").new_decoder().score(IDS[:60])
-    np.testing.assert_allclose(found, expected, atol=2e-4)
+    save(model, folder / path)
+    files = tuple(FileRecord.of(folder, name) for name in (path, f"{path}_data"))
+    write_manifest(folder, read_manifest(folder).with_variant("int8", Variant(files, bits={})))
+    found: Floats = pocketgpt.load(folder, "int8").new_decoder().score(IDS[:60]).copy()
+    return found
 
 
 def test_products_read_centered_scaled_inputs(
@@ -102,6 +124,14 @@ def test_spreads_are_numpys(model_folder: Path, source: Path) -> None:
     np.testing.assert_allclose(whole.mean, rows.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(whole.variance, np.cov(rows.T, bias=True), atol=1e-4)
     np.testing.assert_allclose(flat.variance, rows.var(axis=0), atol=1e-4)
+
+
+def test_every_product_reads_a_row_for_every_token(model_folder: Path, source: Path) -> None:
+    """The head's too, of which the graph computes only the last unless told otherwise."""
+    recording = recorder(model_folder, source)
+    names = [product.weight for product in products_of(load_graph(source).graph)]
+    for chunk in recording.activations(names):
+        assert {len(rows) for rows in chunk.values()} == {len(IDS)}
 
 
 def test_a_mean_far_from_zero_does_not_drown_the_variance() -> None:

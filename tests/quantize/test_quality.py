@@ -90,6 +90,7 @@ class FakeDecoder:
 
     def __init__(self, logits: Sequence[float]) -> None:
         self._logits = np.array(logits, np.float32)
+        self.cache = SimpleNamespace(reserve=lambda tokens: None)
 
     def prefill(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         return self._logits[None]

@@ -12,7 +12,7 @@ import pocketgpt
 from pocketgpt import Model
 from pocketgpt.manifest import read_manifest
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.tolerance import cut, measure_tolerance, stepped
+from pocketgpt_quantize.tolerance import cut, measure_tolerance
 from pocketgpt_quantize.variants import RECIPES
 
 FUSED = [name for name, recipe in RECIPES.items() if recipe.graph == "fused"]
@@ -26,6 +26,12 @@ def quantized(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     text.write_text(2 * text.read_text("utf-8"), "utf-8")
     quantize(folder, FUSED, accept_loss=True)
     return folder
+
+
+def stepped(model: Model, rows: list[list[int]]) -> np.ndarray:
+    """Return the logits `[rows, tokens, vocab_size]`, computed a token of every row at a time."""
+    decoder = model.new_decoder(len(rows))
+    return np.stack([decoder.step(t).copy() for t in zip(*rows, strict=True)], axis=1)
 
 
 def ways(model: Model, rows: np.ndarray) -> dict[str, np.ndarray]:
