@@ -120,6 +120,7 @@ class Recorder:
                     squares[weight] += square
                 else:
                     sums[weight], squares[weight] = rows.sum(axis=0), square
+                del square  # before the next one is made
             count += len(rows)
         for square in squares.values():
             square /= count

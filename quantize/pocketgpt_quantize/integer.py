@@ -58,12 +58,18 @@ def make_q8(job: Job) -> Variant:
     model = load_graph(job.source)
     graph = model.graph
     calibrated = Calibrated(job.source, job.config, job.token_ids)
+    calibrated.record_first()
     calibrated.fold(graph)
+
+    def eight(name: str, kind: Kind, weight: Floats) -> BlockwiseWeight:
+        return calibrated.quantize(name, kind, weight, INT8.format_of(name, kind))
+
+    kinds: tuple[Kind, ...] = ("embedding", "positions")
+    bits = quantize_blockwise(graph, eight, scratch=job.scratch, kinds=kinds)
     layers = {n: users for n, users in weights_of(graph).items() if kind_of(users) == "layer"}
     products = [product for product in products_of(graph) if product.weight in layers]
     recorder = Recorder(job.source, job.config, job.token_ids, products)
     zeros = best_zeros(recorder, [name for name in layers if name not in calibrated.folds])
-    bits = {}
     step = job.step("quantizing to")
     for done, (name, nodes) in enumerate(layers.items()):
         moments = calibrated.spread(name).folded(calibrated.folds.get(name)).moments
@@ -73,13 +79,7 @@ def make_q8(job: Job) -> Variant:
         release(graph.initializers.pop(name).const_value)
         put_aside(graph.initializers[f"{name}.numbers"], job.scratch)
         bits[name] = 8
-        step(done + 1, len(layers) + 1)
-
-    def rest(name: str, kind: Kind, weight: Floats) -> BlockwiseWeight:
-        return calibrated.quantize(name, kind, weight, INT8.format_of(name, kind))
-
-    bits |= quantize_blockwise(graph, rest, scratch=job.scratch)
-    step(len(layers) + 1, len(layers) + 1)
+        step(done + 1, len(layers))
     save(model, job.target)
     known = read_manifest(job.folder).variant(FP32).bits
     return job.made({**known, **bits}, method="gptq")

@@ -58,6 +58,7 @@ def blockwise_model(scheme: Scheme, job: Job) -> tuple[ir.Model, dict[str, int]]
 
         return model, quantize_blockwise(model.graph, nearest, progress, scratch=job.scratch)
     calibrated = Calibrated(job.source, job.config, job.token_ids)
+    calibrated.record_first()
     return rounded_model(job, calibrated, scheme, calibrated.quantize, progress)
 
 
@@ -105,6 +106,10 @@ class Calibrated:
         self.folds: dict[str, Fold] = {}
         self.means: dict[str, Floats] = {}
 
+    def record_first(self) -> None:
+        """Run the text for the first weight, the embedding, before its values are in memory."""
+        self.spread(self._products[0].weight)
+
     def fold(self, graph: ir.Graph) -> None:
         """Balance the inputs of every product that allows it."""
 
@@ -115,13 +120,12 @@ class Calibrated:
 
         self.folds = fold(graph, choose)
         self.means = {n: s.mean for n, s in self._spreads.items() if n not in self.folds}
-        self.spread(self._products[0].weight)  # now, with no weight in memory
 
     @cached_property
     def _spreads(self) -> dict[str, Spread]:
         names = [product.weight for product in self._products]
         if self._group_from(names[0]) == names:  # one run serves this and the rounding
-            self._at_hand = self._recorder.spreads(names, whole=True)
+            self.spread(names[0])
             return self._at_hand
         return self._recorder.spreads(names)
 

@@ -102,6 +102,7 @@ class Mixer:
         """Return the weights' names, those that lose most for each byte saved first."""
         names = [product.weight for product in products_of(load_graph(self._job.source).graph)]
         step = self._job.step("measuring the weights of")
+        self._calibrated.record_first()
         base, most = self._divergence(names)
         gains = {}
         for done, name in enumerate(names):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pocketgpt import QuantizationError
 
 from .blockwise import BlockwiseWeight, Floats
-from .schemes import Kind
+from .schemes import KINDS, Kind
 
 DOMAIN = "com.microsoft"
 INLINE_BYTES = 256  # shape inference reads small constants from the graph itself
@@ -29,8 +29,9 @@ def quantize_blockwise(
     progress: Progress | None = None,
     means: Mapping[str, Floats] | None = None,
     scratch: Path | None = None,
+    kinds: Collection[Kind] = KINDS,
 ) -> dict[str, int]:
-    """Quantize the weights of an fp32 graph.
+    """Quantize the weights of an fp32 graph that are of some kinds.
 
     They are read one at a time from the memory-mapped source; `quantizer` is called with the name,
     the kind and the values `[out, in]` of each. `means`, `[in]` by weight, are of what products
@@ -40,7 +41,7 @@ def quantize_blockwise(
     Returns:
         The stored bits of every weight matrix, by name.
     """
-    uses = weights_of(graph)
+    uses = {n: users for n, users in weights_of(graph).items() if kind_of(users) in kinds}
     bits: dict[str, int] = {}
     for done, (name, nodes) in enumerate(uses.items()):
         kind = kind_of(nodes)
