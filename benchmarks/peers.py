@@ -180,7 +180,7 @@ def write_gguf(checkpoint: Path, target: Path) -> None:
     writer.close()
 
 
-def llama_cpp(kind: str, checkpoint: Path, scratch: Path) -> tuple[Forward, int]:
+def llama(kind: str, checkpoint: Path, scratch: Path) -> tuple[Forward, int]:
     import gguf
     import llama_cpp
 
@@ -202,9 +202,9 @@ def llama_cpp(kind: str, checkpoint: Path, scratch: Path) -> tuple[Forward, int]
 
 
 PEERS: dict[str, Callable[[Path, Path], tuple[Forward, int]]] = {
-    "llama.cpp Q8_0": partial(llama_cpp, "Q8_0"),
-    "llama.cpp Q4_0": partial(llama_cpp, "Q4_0"),
-    "llama.cpp Q4_K_M": partial(llama_cpp, "Q4_K_M"),
+    "llama.cpp Q8_0": partial(llama, "Q8_0"),
+    "llama.cpp Q4_0": partial(llama, "Q4_0"),
+    "llama.cpp Q4_K_M": partial(llama, "Q4_K_M"),
     "CTranslate2 int8": ctranslate2_int8,
     "OpenVINO int8": partial(openvino, 8),
     "OpenVINO int4, 64": partial(openvino, 4),

@@ -6,9 +6,9 @@
 FOLDER is a model folder with its fp32 variant, evaluation.txt and calibration.txt. Every row is a
 whole model, written, opened and measured as `pocketgpt quantize` does it. `--portable` names the
 same checkpoint's portable folder, for int8_static; `--peers` adds the rows that benchmarks/peers.py
-measured. The table is Markdown. In rows of one way of rounding, all
-weights have it, the embedding too, but for the positions: 8 bits. HQQ (needs torch) finds zeros
-between whole numbers, which the shared embedding's lookup cannot store: they are rounded here.
+measured. The table is Markdown. In rows of one way of rounding, all weights have it, the embedding
+too, but for the positions: 8 bits. HQQ (needs torch) finds zeros between whole numbers, which the
+shared embedding's lookup cannot store: they are rounded here.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Bench:
         for name in ("onnx", "distributions"):
             (scratch / name).mkdir()
         model = pocketgpt.load(folder, "fp32")
-        text = (folder / "evaluation.txt").read_bytes()[:limit].decode("utf-8", "ignore")
+        text = read_text(folder, limit)
         self.reference = Reference(model, text, scratch / "distributions", continuations=False)
         content = (folder / "calibration.txt").read_bytes()
         calibration = Text(content.decode("utf-8"), hashlib.sha256(content).hexdigest())
@@ -142,6 +142,21 @@ class Bench:
             scheme = mixed_scheme(order[:count])
             rows[f"**mixed**, {count} of {len(order)} in 8 bits"] = partial(mixer.write, scheme)
         return rows
+
+
+def portable_row(folder: Path, limit: int | None) -> dict[str, Any]:
+    """Make int8_static in a copy of a portable folder and measure it on the same text."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(shutil.copytree(folder, Path(scratch) / "folder"))
+        text = Path(scratch) / "text.txt"
+        text.write_text(read_text(folder, limit), "utf-8")
+        (report,) = quantize(copy, ["int8_static"], eval_text=text, accept_loss=True)
+    return {"bytes": report.variant.bytes, "quality": dict(report.variant.quality)}
+
+
+def read_text(folder: Path, limit: int | None) -> str:
+    """Return the text to measure on, or its first `limit` bytes."""
+    return (folder / "evaluation.txt").read_bytes()[:limit].decode("utf-8", "ignore")
 
 
 def above_the_line(rows: Rows) -> list[str]:
@@ -230,9 +245,7 @@ def main() -> None:
             rows[label] = bench.measure(write)
             print(table({label: rows[label]}).splitlines()[-1], flush=True)
     if arguments.portable:
-        (report,) = quantize(arguments.portable, ["int8_static"], accept_loss=True)
-        quality = dict(report.variant.quality)
-        rows["**int8_static**"] = {"bytes": report.variant.bytes, "quality": quality}
+        rows["**int8_static**"] = portable_row(arguments.portable, arguments.bytes)
     if arguments.peers and arguments.peers.exists():
         rows |= json.loads(arguments.peers.read_text("utf-8"))
     print(table(rows))

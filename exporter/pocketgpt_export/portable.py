@@ -19,6 +19,7 @@ from .sources import one_line
 
 PORTABLE_OPSET = 18
 SAMPLE_TOKENS = 16
+MIN_POSITIONS = 4
 TASK = "text-generation-with-past"
 
 
@@ -73,10 +74,11 @@ def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
 
 def _check_config(config: GPT2Config) -> None:
     """Refuse by name the two configurations that Optimum's tracer is known to fail on."""
-    if config.n_positions < 2:
+    if config.n_positions < MIN_POSITIONS:
         raise CheckpointError(
-            "the portable graph is traced with a past, which a context of one token has no room "
-            "for; use the fused one, --graph fused (graph='fused')"
+            "the portable graph is traced with two tokens after two, which a context of "
+            f"{config.n_positions} has no room for; use the fused one, --graph fused "
+            "(graph='fused')"
         )
     if config.activation_function == "xielu":  # its numbers are bfloat16 in transformers
         raise CheckpointError(

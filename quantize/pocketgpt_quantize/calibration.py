@@ -192,6 +192,8 @@ def open_sparingly(model: ir.Model, folder: Path) -> ort.InferenceSession:
     options.add_session_config_entry(key, str(folder))
     options.add_session_config_entry("session.disable_prepacking", "1")  # no second copy of weights
     options.enable_cpu_mem_arena = False  # which keeps more than it needs
+    # As nodes are listed: the default runs what is asked for late, and keeps all values until then.
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     content = ir.to_proto(model).SerializeToString()
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

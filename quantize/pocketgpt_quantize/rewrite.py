@@ -70,12 +70,18 @@ def load_graph(source: Path) -> ir.Model:
     """Read a graph that `pocketgpt export` wrote; its weights stay in their file.
 
     Raises:
-        QuantizationError: it has no products or no embedding.
+        QuantizationError: it has no products or no embedding, or one matrix for two products.
     """
     model = ir.load(source)
     kinds = {node.op_type for nodes in weights_of(model.graph).values() for node in nodes}
     if not {"Gather", "MatMul"} <= kinds:
         raise QuantizationError(f"{source} has no products to quantize; export the model again")
+    names = [product.weight for product in products_of(model.graph)]
+    shared = next((name for name in names if names.count(name) > 1), None)
+    if shared is not None:  # the exporter stores small equal matrices once
+        raise QuantizationError(
+            f"{source} has matrices equal to {shared}: a model that was trained has none"
+        )
     return model
 
 
@@ -297,7 +303,7 @@ def _replace_gather(
     packed, scales, zeros = weight
     assert packed.name is not None
     rows = quantized.packed.shape[0]
-    flat = _add_rows(graph, packed)
+    flat = add_rows(graph, packed)
     index = node.inputs[1]
     if checked:
         # GatherBlockQuantized takes any index, and Gather none out of range: it is how padding on
@@ -325,7 +331,7 @@ def _replace_gather(
     )
 
 
-def _add_rows(graph: ir.Graph, packed: ir.Value) -> ir.Value:
+def add_rows(graph: ir.Graph, packed: ir.Value) -> ir.Value:
     """Add packed bytes once more, each row's in one."""
     blocks = packed.const_value
     assert blocks is not None

@@ -10,7 +10,7 @@ takes an attention mask's -3e38 for a number like any other: 16 bits then tell n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -35,9 +35,10 @@ from .qdq import (
     round_value,
 )
 from .ranges import MASKED, Range, record_ranges
-from .rewrite import add_initializer, array_of, release, save
+from .rewrite import add_initializer, add_rows, array_of, put_aside, release, save
 
 OPSET = 21  # the first whose QuantizeLinear knows 16 bits; the graph's operators are as before
+IR_VERSION = 10  # what came with it
 HEADROOM = 1.25  # other texts may bring numbers so many times larger than the calibration text's
 RANGE_TOKENS = 8192  # of the calibration text
 HIDDEN = 30.0  # so far below the least score, a token still gets less than 1e-12 of the attention
@@ -66,12 +67,12 @@ def make_int8_static(job: Job) -> Variant:
     bits = dict.fromkeys(read_manifest(job.folder).variant(FP32).bits, 8)
     stored = [name for name in bits if name in graph.initializers]  # equal ones are stored once
     _store_constants(graph, stored)
-    _store_weights(graph, stored, grids, job.step("quantizing to"))
+    _store_weights(graph, stored, grids, job)
     for value in [*graph.inputs, *(value for node in graph for value in node.outputs)]:
         if value.name in grids:
             round_value(graph, value, grids[value.name])
     RemoveUnusedNodesPass()(model)
-    graph.opset_imports[""] = OPSET
+    graph.opset_imports[""], model.ir_version = OPSET, IR_VERSION
     save(model, job.target)
     return job.made(bits, method="rtn")
 
@@ -154,14 +155,13 @@ def _grids(graph: ir.Graph, ranges: Mapping[str, Range]) -> dict[str, Grid]:
     return grids | fixed
 
 
-def _store_weights(
-    graph: ir.Graph, names: list[str], grids: Mapping[str, Grid], step: Callable[[int, int], None]
-) -> None:
+def _store_weights(graph: ir.Graph, names: list[str], grids: Mapping[str, Grid], job: Job) -> None:
     """Store every weight matrix in 8 bits, a Gemm's as `[out, in]`, which NPUs want it to be.
 
     Where the head multiplies by what is looked up in as well, these are two names of the same
     bytes, `.packed` and `.rows` (`save` sees to it): QNN's provider refuses one for both.
     """
+    step = job.step("quantizing to")
     for done, name in enumerate(names):
         value = graph.initializers[name]
         products = [node for node in value.consumers() if node.op_type in PRODUCTS]
@@ -170,6 +170,7 @@ def _store_weights(
             weight = weight.T
         channels = by_channel(weight, axis, _least_scales(products, grids))
         packed = add_initializer(graph, f"{name}.packed", channels.numbers)
+        put_aside(packed, job.scratch)
         scales = add_initializer(graph, f"{name}.scales", channels.scales)
         for node in value.consumers():
             if node in products:
@@ -177,9 +178,7 @@ def _store_weights(
                 _read(graph, node, 1, read)
                 _finish_product(graph, node, channels.scales, grids)
             else:
-                rows = packed
-                if products:
-                    rows = add_initializer(graph, f"{name}.rows", channels.numbers)
+                rows = add_rows(graph, packed) if products else packed
                 _look_up(graph, node, rows, scales)
         del weight  # a view of the file
         release(graph.initializers.pop(name).const_value)
@@ -195,11 +194,12 @@ def _has_bias(product: ir.Node) -> bool:
 
 
 def _least_scales(products: list[ir.Node], grids: Mapping[str, Grid]) -> Floats | float:
-    """Return the least scales that a weight may have; one with a bias is multiplied by once."""
-    for node in products:
-        if _has_bias(node):
-            return least_scales(array_of(node.inputs[BIAS]), grids[_name(node.inputs[0])].scale)
-    return TINY
+    """Return the least scales that a weight may have, which several products may share."""
+    least: Floats | float = TINY
+    for node in filter(_has_bias, products):
+        input_scale = grids[_name(node.inputs[0])].scale
+        least = np.maximum(least, least_scales(array_of(node.inputs[BIAS]), input_scale))
+    return least
 
 
 def _finish_product(

@@ -64,6 +64,7 @@ class Manifest:
 
     `source` names the checkpoint, `revision` its commit where it came from the hub, `base` what it
     was merged into where it is an adapter, `tokenizer` where that came from if from elsewhere;
+    `opset` is the fp32 graph's;
     `parameters` counts its weights; `proof` holds the worst absolute differences between the fp32
     graph's logits and PyTorch's, by check, and how many texts the tokenizers treat differently;
     `evaluation_sha256` names the text that the latest `quality` figures were measured on.

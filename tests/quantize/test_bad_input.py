@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from pocketgpt import QuantizationError
+from pocketgpt_export import export
 from pocketgpt_quantize import quantize
 from pocketgpt_quantize.blockwise import Floats
 from pocketgpt_quantize.variants import RECIPES
+
+from .conftest import small_tokenizer, text_of
 
 FUSED = [name for name, recipe in RECIPES.items() if recipe.graph == "fused"]
 Weights = dict[str, Floats]
@@ -53,3 +58,21 @@ def test_a_disk_that_fills_while_weights_are_written(
     with pytest.raises(QuantizationError, match=r"cannot take the variants.*No space left"):
         quantize(model_folder, [variant])
     assert contents(model_folder.parent) == before
+
+
+def test_equal_matrices(tmp_path: Path) -> None:
+    """The exporter stores small ones once: rounding one would round both."""
+    torch.manual_seed(0)
+    tokenizer = small_tokenizer()
+    shape = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **shape))
+    first, second = model.transformer.h
+    second.load_state_dict(first.state_dict())
+    model.save_pretrained(tmp_path / "checkpoint")
+    tokenizer.save_pretrained(tmp_path / "checkpoint")
+    for index, text in enumerate(("evaluation.txt", "calibration.txt")):
+        (tmp_path / "checkpoint" / text).write_text(text_of(index, 200), "utf-8")
+    export(tmp_path / "checkpoint", tmp_path / "model")
+    for variant in FUSED:
+        with pytest.raises(QuantizationError, match=r"has matrices equal to transformer\.h\.0"):
+            quantize(tmp_path / "model", [variant])
