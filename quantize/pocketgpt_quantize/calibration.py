@@ -16,6 +16,7 @@ from pocketgpt import QuantizationError
 from pocketgpt.cache import KeyValueCache
 from pocketgpt.config import ModelConfig
 
+from .allocation import trim_heap
 from .blockwise import Floats
 from .fold import Fold
 from .rewrite import Product
@@ -175,6 +176,7 @@ def _bind(
 
 def _open(source: Path, names: Sequence[str]) -> ort.InferenceSession:
     """Open what computes the values of some names, the weights still in their file."""
+    trim_heap()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     folder = str(source.parent)
