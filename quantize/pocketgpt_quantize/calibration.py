@@ -16,6 +16,7 @@ from pocketgpt import QuantizationError
 from pocketgpt.cache import KeyValueCache
 from pocketgpt.config import ModelConfig
 
+from .allocation import trim_heap
 from .blockwise import Floats
 from .fold import Fold
 from .rewrite import Product
@@ -186,6 +187,7 @@ def _bind(
 
 def open_sparingly(model: ir.Model, folder: Path) -> ort.InferenceSession:
     """Open a graph whose weights lie in a file in `folder`, and stay there."""
+    trim_heap()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     key = "session.model_external_initializers_file_folder_path"

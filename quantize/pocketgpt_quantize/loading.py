@@ -11,11 +11,14 @@ from pocketgpt.manifest import read_manifest, variant_path
 from pocketgpt.session import open_session
 from pocketgpt.tokenizer import Tokenizer
 
+from .allocation import trim_heap
+
 KERNELS_OWN = 8  # bits at most: such weights are laid out anew, or other kernels compute
 
 
 def load_sparingly(folder: Path, name: str) -> Model:
     """Load a variant; float weights with no second copy laid out for speed."""
+    trim_heap()
     manifest = read_manifest(folder)
     if min(manifest.variant(name).bits.values()) <= KERNELS_OWN:
         return pocketgpt.load(folder, name)

@@ -22,7 +22,7 @@ from pocketgpt.manifest import (
     write_manifest,
 )
 
-from .allocation import give_back_what_is_freed
+from .allocation import keep_arrays_off_the_heap
 from .job import FP32, Job, Progress
 from .loading import load_sparingly
 from .quality import Reference
@@ -70,7 +70,7 @@ def quantize(
     Example:
         >>> [report.loss for report in quantize("models/gpt2", ["int8", "q4"])]
     """
-    give_back_what_is_freed()
+    keep_arrays_off_the_heap()
     folder = Path(folder)
     recipes = {name: recipe_of(name) for name in variants}
     _check_max_loss(max_loss)

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, PreTrainedTokenizerFast
 
 from pocketgpt.manifest import FileRecord, read_manifest, write_manifest
 from pocketgpt_export import export
@@ -95,6 +95,28 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model_folder(exported: Path, tmp_path: Path) -> Path:
     """A copy of `exported` for one test."""
     return Path(shutil.copytree(exported, tmp_path / "model"))
+
+
+@pytest.fixture(scope="module")
+def folder_of_shape(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_gpt2: Callable[..., GPT2LMHeadModel],
+    tiny_checkpoint: Path,
+) -> Callable[..., Path]:
+    """`(**shape)`: a folder of a larger model with generated weights."""
+
+    def made(**shape: int) -> Path:
+        checkpoint = tmp_path_factory.mktemp("shape") / "checkpoint"
+        make_gpt2(**shape, initializer_range=0.02).save_pretrained(checkpoint)
+        GPT2TokenizerFast.from_pretrained(tiny_checkpoint).save_pretrained(checkpoint)
+        for text, times in (("evaluation.txt", 1), ("calibration.txt", 2)):  # `mixed` splits it
+            content = (tiny_checkpoint / text).read_text("utf-8")
+            (checkpoint / text).write_text(times * content, "utf-8")
+        export(checkpoint, checkpoint.with_name("folder"))
+        shutil.rmtree(checkpoint)
+        return checkpoint.with_name("folder")
+
+    return made
 
 
 Weights = dict[str, Floats]
