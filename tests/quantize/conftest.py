@@ -103,16 +103,16 @@ def folder_of_shape(
     make_gpt2: Callable[..., GPT2LMHeadModel],
     tiny_checkpoint: Path,
 ) -> Callable[..., Path]:
-    """`(**shape)`: a folder of a larger model with generated weights."""
+    """`(graph, **shape)`: a folder of a larger model with generated weights."""
 
-    def made(**shape: int) -> Path:
+    def made(graph: str, **shape: int) -> Path:
         checkpoint = tmp_path_factory.mktemp("shape") / "checkpoint"
         make_gpt2(**shape, initializer_range=0.02).save_pretrained(checkpoint)
         GPT2TokenizerFast.from_pretrained(tiny_checkpoint).save_pretrained(checkpoint)
         for text, times in (("evaluation.txt", 1), ("calibration.txt", 2)):  # `mixed` splits it
             content = (tiny_checkpoint / text).read_text("utf-8")
             (checkpoint / text).write_text(times * content, "utf-8")
-        export(checkpoint, checkpoint.with_name("folder"))
+        export(checkpoint, checkpoint.with_name("folder"), graph=graph)
         shutil.rmtree(checkpoint)
         return checkpoint.with_name("folder")
 

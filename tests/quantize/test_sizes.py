@@ -15,6 +15,6 @@ MEGABYTES = {"int8": 133, "q4": 76}  # graph and weights, at most
 
 @pytest.mark.slow
 def test_sizes(folder_of_shape: Callable[..., Path]) -> None:
-    reports = quantize(folder_of_shape(**GPT2), [*MEGABYTES], accept_loss=True)
+    reports = quantize(folder_of_shape("fused", **GPT2), [*MEGABYTES], accept_loss=True)
     for report in reports:
         assert report.variant.bytes <= 1_000_000 * MEGABYTES[report.name]
