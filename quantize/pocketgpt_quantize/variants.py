@@ -41,8 +41,8 @@ RECIPES = {
     "mixed": Recipe(make_mixed, 0.01, calibrated=True),
     "q8": Recipe(make_q8, 0.01, calibrated=True),
     "fp16": Recipe(make_fp16, 0.001, calibrated=True),
-    "int8_static": Recipe(make_int8_static, 0.02, calibrated=True, graph="portable"),
     "q4f16": Recipe(partial(make_q4f16, Q4), 0.05, calibrated=True),
+    "int8_static": Recipe(make_int8_static, 0.02, calibrated=True, graph="portable"),
 }
 
 

@@ -80,7 +80,7 @@ def test_quantize_unknown_variant(cli: Cli, tiny_copy: Path) -> None:
     done = cli("quantize", tiny_copy, "q3")
     assert done.returncode == 1
     assert last_line(done.stderr) == (
-        "error: no variant is called 'q3'; there are int8, q4, mixed, q8, fp16, q4f16"
+        "error: no variant is called 'q3'; there are int8, q4, mixed, q8, fp16, q4f16, int8_static"
     )
 
 

@@ -39,6 +39,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "long_context": {"n_positions": 300},
     "short_context": {"n_positions": 7},
     "one_position": {"n_positions": 1},
+    "three_positions": {"n_positions": 3},
     "no_eos": {"eos_token_id": None, "bos_token_id": None},
 }
 ACTIVATIONS = {
@@ -47,7 +48,8 @@ ACTIVATIONS = {
 
 
 NOT_PORTABLE = {
-    "one_position": "a context of one token",
+    "one_position": "a context of 1 has no room",
+    "three_positions": "a context of 3 has no room",
     "xielu": "xielu computes in bfloat16",
 }
 TABLE = [
