@@ -19,7 +19,7 @@ from .gptq import gptq
 from .grid import round_to_nearest
 from .job import FP32, Job
 from .refine import refined
-from .rewrite import halve_scales, load_graph, products_of, quantize_blockwise, save
+from .rewrite import halve_vectors, load_graph, products_of, quantize_blockwise, save
 from .schemes import Kind, Scheme
 
 MOMENTS_SHARE = 0.15  # of the fp32 weights' size: what covariances may take at once
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 def make_blockwise(scheme: Scheme, job: Job) -> Variant:
     """Make the variant of a scheme; without a calibration text by rounding to nearest."""
     model, bits = blockwise_model(scheme, job)
-    halve_scales(model.graph)
+    halve_vectors(model.graph)
     save(model, job.target)
     return job.made(
         {**read_manifest(job.folder).variant(FP32).bits, **bits},

@@ -25,7 +25,7 @@ from .job import FP32, Job
 from .loading import load_sparingly
 from .methods import Calibrated, rounded_model
 from .quality import Reference
-from .rewrite import halve_scales, load_graph, products_of, save
+from .rewrite import halve_vectors, load_graph, products_of, save
 from .schemes import INT8, Q4, Kind, Scheme
 
 HELD_OUT = 1 / 4  # of the calibration text: measured on, not rounded by
@@ -136,7 +136,7 @@ class Mixer:
     def write(self, scheme: Scheme, target: Path) -> dict[str, int]:
         """Write the model of a scheme; return the bits of its weights, by name."""
         model, bits = rounded_model(self._job, self._calibrated, scheme, self._rounded)
-        halve_scales(model.graph)
+        halve_vectors(model.graph)
         save(model, target)
         return bits
 

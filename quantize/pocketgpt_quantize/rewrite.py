@@ -258,14 +258,18 @@ def _add_to_bias(product: ir.Node, correction: Floats) -> None:
     bias.const_value = ir.tensor(bias.const_value.numpy() + correction, name=bias.name)
 
 
-def halve_scales(graph: ir.Graph) -> None:
-    """Store scales in 16 bits where that changes none: ONNX Runtime widens them when it loads."""
-    for name in [name for name in graph.initializers if name.endswith(".scales")]:
+def halve_vectors(graph: ir.Graph) -> None:
+    """Store scales in 16 bits where that changes none, and the head's offsets rounded to them.
+
+    ONNX Runtime widens them when it loads. An offset of 16 bits is within 0.05% of what it was;
+    there are as many as tokens.
+    """
+    for name in [name for name in graph.initializers if name.endswith((".scales", ".offset"))]:
         value = graph.initializers[name]
-        assert value.const_value is not None
-        scales = value.const_value.numpy()
-        half = scales.astype(np.float16)
-        if (half != scales).any():
+        exact = array_of(value)
+        with np.errstate(over="ignore"):
+            half = exact.astype(np.float16)
+        if not np.isfinite(half).all() or (name.endswith(".scales") and (half != exact).any()):
             continue
         stored = add_initializer(graph, f"{name}.half", half)
         widened = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT}, name=f"{name}.cast")

@@ -175,7 +175,8 @@ def stored_model(folder: Path, variant: str, reference: GPT2LMHeadModel) -> GPT2
         inverse = tensors["transformer.wte.weight.inverse_scale"]
         model.transformer.wte.weight = torch.nn.Parameter(torch.tensor(embedding * inverse))
         head.weight.copy_(torch.tensor(embedding))
-        head.bias.copy_(torch.tensor(tensors["transformer.wte.weight.offset"]))
+        offset = tensors["transformer.wte.weight.offset.half"]
+        head.bias.copy_(torch.tensor(offset.astype(np.float32)))
     model.lm_head = head
     return model
 
