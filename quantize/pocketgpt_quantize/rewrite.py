@@ -147,17 +147,22 @@ def release(tensor: ir.TensorProtocol | None) -> None:
 
 
 def check_weights(source: Path) -> None:
-    """Refuse a graph whose weights hold NaN or infinity.
+    """Refuse a graph whose weights hold NaN or infinity, or cannot be read.
 
     Raises:
-        QuantizationError: one does.
+        QuantizationError: one of them.
     """
     for name, value in ir.load(source).graph.initializers.items():
         assert value.const_value is not None
-        if not np.isfinite(value.const_value.numpy()).all():
+        try:
+            array = value.const_value.numpy()
+        except ValueError as error:  # onnx_ir's, such as of a link to somewhere else
+            raise QuantizationError(f"the weights of {source} cannot be read: {error}") from error
+        if not np.isfinite(array).all():
             raise QuantizationError(
                 f"the weights hold NaN or infinity, in {name}; mend the checkpoint"
             )
+        del array
         release(value.const_value)
 
 

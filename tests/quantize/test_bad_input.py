@@ -76,3 +76,15 @@ def test_equal_matrices(tmp_path: Path) -> None:
     for variant in FUSED:
         with pytest.raises(QuantizationError, match=r"has matrices equal to transformer\.h\.0"):
             quantize(tmp_path / "model", [variant])
+
+
+def test_weights_linked_to_elsewhere(model_folder: Path) -> None:
+    """onnx_ir refuses them, for they may be anything."""
+    weights = model_folder / "onnx" / "model.onnx_data"
+    weights.rename(model_folder / "elsewhere")
+    weights.hardlink_to(model_folder / "elsewhere")
+    with pytest.raises(
+        QuantizationError, match=r"the weights of .*model\.onnx cannot be read: "
+    ) as caught:
+        quantize(model_folder, ["int8"])
+    assert "\n" not in str(caught.value)
