@@ -65,4 +65,5 @@ def test_loading_allocates_no_second_embedding(wide_folder: Path, graph: str, bi
     embedding = VOCABULARY * WIDTH * bits // 8
     command = [sys.executable, "-c", MEASURE, str(wide_folder / "onnx" / graph)]
     allocated = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert allocated < embedding / 2 + 2_000_000
+    offsets = 4 * VOCABULARY  # the head's, widened when they are loaded
+    assert allocated < embedding / 2 + offsets + 2_000_000
