@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pocketgpt
-from pocketgpt import beam, decoder
-from pocketgpt.cache import KeyValueCache
-from pocketgpt.manifest import read_manifest
+from pocketgpt.engine import decoder
+from pocketgpt.engine.cache import KeyValueCache
+from pocketgpt.folder.manifest import read_manifest
+from pocketgpt.generation import beam
 
 PROMPT = "Once upon a time, in a house by the sea, there lived an old man and his dog. " * 8
 NEW_TOKENS = 48

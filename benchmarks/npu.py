@@ -24,8 +24,8 @@ import onnxruntime as ort
 import onnxruntime_qnn as qnn
 from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
 
-from pocketgpt.manifest import variant_path
-from pocketgpt.tokenizer import Tokenizer
+from pocketgpt.folder.manifest import variant_path
+from pocketgpt.text.tokenizer import Tokenizer
 
 DEVICE = {"htp_arch": "75", "soc_model": "60", "offload_graph_io_quantization": "0"}
 

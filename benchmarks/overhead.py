@@ -22,7 +22,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 import pocketgpt
-from pocketgpt.manifest import read_manifest
+from pocketgpt.folder.manifest import read_manifest
 
 PROMPT = "Once upon a time, in a house by the sea,"
 SAMPLING = {

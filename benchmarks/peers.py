@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pocketgpt
-from pocketgpt_quantize.quality import Reference
+from pocketgpt_quantize.measure.quality import Reference
 
 Logits = NDArray[np.float32]
 Forward = Callable[[list[int]], Logits]

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import pocketgpt
-from pocketgpt import decoder as decoding
-from pocketgpt.manifest import read_manifest
+from pocketgpt.engine import decoder as decoding
+from pocketgpt.folder.manifest import read_manifest
 
 CHUNKS = (64, 128, 192, 256, 512)
 

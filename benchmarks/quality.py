@@ -26,17 +26,29 @@ from typing import Any
 import numpy as np
 
 import pocketgpt
-from pocketgpt.manifest import FileRecord, Variant, read_manifest, variant_path, write_manifest
+from pocketgpt.folder.manifest import (
+    FileRecord,
+    Variant,
+    read_manifest,
+    variant_path,
+    write_manifest,
+)
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.blockwise import BlockwiseWeight, Floats, Format, Rounded, quantize_weight
-from pocketgpt_quantize.grid import encode, round_to_nearest
+from pocketgpt_quantize.graph.rewrite import load_graph, quantize_blockwise, save
 from pocketgpt_quantize.job import Job
-from pocketgpt_quantize.mixed import Mixer, mixed_scheme
-from pocketgpt_quantize.quality import Reference
-from pocketgpt_quantize.rewrite import load_graph, quantize_blockwise, save
-from pocketgpt_quantize.schemes import Kind
+from pocketgpt_quantize.measure.quality import Reference
+from pocketgpt_quantize.recipes.mixed import Mixer, mixed_scheme
+from pocketgpt_quantize.recipes.registry import RECIPES
+from pocketgpt_quantize.rounding.format import (
+    BlockwiseWeight,
+    Floats,
+    Format,
+    Rounded,
+    quantize_weight,
+)
+from pocketgpt_quantize.rounding.grid import encode, round_to_nearest
+from pocketgpt_quantize.rounding.scheme import Kind
 from pocketgpt_quantize.texts import Text
-from pocketgpt_quantize.variants import RECIPES
 
 Rounding = Callable[[Floats, Format], Rounded]
 Rows = dict[str, dict[str, Any]]

@@ -14,7 +14,7 @@ from rich.table import Table
 
 import pocketgpt
 from pocketgpt.cli.console import progress_bars
-from pocketgpt.manifest import read_manifest
+from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_export import export
 from pocketgpt_quantize import quantize
 

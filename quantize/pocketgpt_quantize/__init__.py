@@ -1,6 +1,6 @@
 """PocketGPT's quantizer: smaller variants of a model folder, each with its loss measured."""
 
-from .quantize import quantize
+from .quantizing import quantize
 from .report import VariantReport
 
 __all__ = ["VariantReport", "quantize"]

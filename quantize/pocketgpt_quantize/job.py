@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pocketgpt.config import ModelConfig, read_config
-from pocketgpt.manifest import FileRecord, Variant, variant_path
-from pocketgpt.tokenizer import Tokenizer
+from pocketgpt.folder.config import ModelConfig, read_config
+from pocketgpt.folder.manifest import FileRecord, Variant, variant_path
+from pocketgpt.text.tokenizer import Tokenizer
 
 from .texts import Text
 

@@ -6,7 +6,7 @@ import os
 
 from matplotlib.figure import Figure
 
-from pocketgpt.manifest import Variant
+from pocketgpt.folder.manifest import Variant
 
 
 def plot(variants: dict[str, Variant], path: str | os.PathLike[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pocketgpt.manifest import Variant
+from pocketgpt.folder.manifest import Variant
 
 
 @dataclass(frozen=True)

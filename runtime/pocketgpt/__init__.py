@@ -1,7 +1,6 @@
 """PocketGPT's runtime: GPT-2 models from numpy, onnxruntime and tokenizers alone."""
 
 from ._version import __version__
-from .benchmark import Benchmark, VariantSpeed, bench
 from .errors import (
     CheckpointError,
     MissingExtraError,
@@ -14,15 +13,16 @@ from .errors import (
     SessionError,
     VariantNotFoundError,
 )
-from .evaluation import Evaluation
+from .generation.options import GenerationOptions
+from .generation.results import GenerationResult, Timings, TokenLogprobs
+from .generation.stream import BatchStream, Stream
+from .measure.bench import Benchmark, VariantSpeed, bench
+from .measure.evaluate import Evaluation
+from .measure.profile import OperatorTime, Phase, Profile, profile
+from .measure.score import Score
+from .measure.score_file import FileScore
 from .model import Model, load
-from .options import GenerationOptions
-from .profiling import OperatorTime, Phase, Profile, profile
-from .results import GenerationResult, Timings, TokenLogprobs
-from .score import Score
-from .score_file import FileScore
-from .streaming import BatchStream, Stream
-from .text_session import Session
+from .sessions.session import Session
 
 __all__ = [
     "BatchStream",

@@ -10,25 +10,25 @@ from typing import Any, overload
 
 import onnxruntime as ort
 
-from . import checks
-from .config import ModelConfig, read_config, read_generation_defaults
-from .decoder import Decoder
-from .evaluation import Evaluation, evaluate
-from .generation import generate_texts
-from .manifest import Manifest, check_files, read_manifest, variant_path
-from .options import GenerationOptions
-from .portable import PortableDecoder
-from .prefixes import PrefixCache
-from .providers import Provider
-from .requests import Request, each_prompts_options, resolve_options, resolve_prompt
-from .results import GenerationResult
-from .row import Row
-from .score import Score, checked_stride, score_ids
-from .score_file import FileScore, score_file
-from .session import open_session
-from .streaming import BatchStream, Stream
-from .text_session import Session
-from .tokenizer import Tokenizer
+from . import validate
+from .engine.decoder import Decoder
+from .engine.ort_session import open_session
+from .engine.portable import PortableDecoder
+from .engine.providers import Provider
+from .folder.config import ModelConfig, read_config, read_generation_defaults
+from .folder.manifest import Manifest, check_files, read_manifest, variant_path
+from .generation.options import GenerationOptions
+from .generation.prefix_cache import PrefixCache
+from .generation.request import Request, each_prompts_options, resolve_options, resolve_prompt
+from .generation.results import GenerationResult
+from .generation.scheduler import generate_texts
+from .generation.sequence import Row
+from .generation.stream import BatchStream, Stream
+from .measure.evaluate import Evaluation, evaluate
+from .measure.score import Score, checked_stride, score_ids
+from .measure.score_file import FileScore, score_file
+from .sessions.session import Session
+from .text.tokenizer import Tokenizer
 
 # What `load` takes, where nothing is asked for, in this order: on a CPU 8-bit weights are the
 # fastest variant whose text is as good as fp32's.
@@ -131,7 +131,7 @@ class Model:
             A `Stream` of strings, or where `generate` gives a list, a `BatchStream` of
             `(index, string)`.
         """
-        checks.whole("batch_size", batch_size, at_least=1)
+        validate.whole("batch_size", batch_size, at_least=1)
         several = isinstance(prompt, (list, tuple))
         prompts: list[str] = list(prompt) if several else [prompt]  # type: ignore[list-item]
         given = each_prompts_options(prompts, options, shared)
@@ -306,7 +306,7 @@ def load(
         OptionError: `threads` or `prefix_cache_bytes` is no whole number, or too small; or the
             provider's options cannot be read.
     """
-    checks.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
+    validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
     folder = Path(folder)
     manifest = read_manifest(folder)
     variant = pick_variant(manifest, variant)

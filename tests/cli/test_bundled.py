@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import pocketgpt
+from pocketgpt.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -57,7 +57,7 @@ def test_greedy_tokens_equal_transformers(
     done = cli("generate", bundled_folder, "-", *flags, stdin=prompt.encode())
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    tokenizer = pocketgpt.tokenizer.Tokenizer(bundled_folder / "tokenizer.json")
+    tokenizer = Tokenizer(bundled_folder / "tokenizer.json")
     ids = tokenizer.encode(prompt)
     assert len(ids) + NEW_TOKENS <= bundled_reference.config.n_positions
     assert found["token_ids"] == reference_greedy(bundled_reference, ids, max_new_tokens=NEW_TOKENS)

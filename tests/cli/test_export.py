@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import pocketgpt
-from pocketgpt_quantize.variants import RECIPES
+from pocketgpt_quantize.recipes.registry import RECIPES
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

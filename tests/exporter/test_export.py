@@ -15,15 +15,15 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import pocketgpt
 from pocketgpt import OptionError, ProofError
-from pocketgpt.decoder import Decoder
+from pocketgpt.engine.decoder import Decoder
 from pocketgpt_export import export
-from pocketgpt_export.batch import Batch
-from pocketgpt_export.checkpoint import load_checkpoint
-from pocketgpt_export.proof import TOLERANCE, prove
-from pocketgpt_export.reference import Reference, ask_reference, real_ids
+from pocketgpt_export.proof.prove import TOLERANCE, prove
+from pocketgpt_export.proof.ragged_batch import Batch
+from pocketgpt_export.proof.reference import Reference, ask_reference, real_ids
+from pocketgpt_export.source.checkpoint import load_checkpoint
 
 # `pocketgpt_export.export` the name is the function; this is the module it lies in.
-MODULE = importlib.import_module("pocketgpt_export.export")
+MODULE = importlib.import_module("pocketgpt_export.exporting")
 
 
 @pytest.fixture

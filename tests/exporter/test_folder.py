@@ -10,9 +10,9 @@ import pytest
 from transformers import GenerationConfig, GPT2Config, GPT2TokenizerFast
 
 import pocketgpt
-from pocketgpt.files import sha256
-from pocketgpt.manifest import read_manifest
-from pocketgpt_export.trace import MIN_ONNXRUNTIME, OPSET
+from pocketgpt.folder.atomic import sha256
+from pocketgpt.folder.manifest import read_manifest
+from pocketgpt_export.graph.trace import MIN_ONNXRUNTIME, OPSET
 
 from .conftest import CHECKS
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from pocketgpt_export import export
-from pocketgpt_export.proof import TOLERANCE
+from pocketgpt_export.proof.prove import TOLERANCE
 
 XL = {"vocab_size": 50257, "n_positions": 1024, "n_embd": 1600, "n_layer": 48, "n_head": 25}
 LAYERS_IN_A_SHARD = 8

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
-from pocketgpt_export.trace import trace
+from pocketgpt_export.graph.trace import trace
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel

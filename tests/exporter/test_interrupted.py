@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketgpt.files import staging_folder
+from pocketgpt.folder.atomic import staging_folder
 from pocketgpt_export import export
 from pocketgpt_export.install import install
 

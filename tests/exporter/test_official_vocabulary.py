@@ -14,7 +14,7 @@ from transformers import GPT2LMHeadModel, GPT2TokenizerFast
 import pocketgpt
 from pocketgpt import OptionError
 from pocketgpt_export import export
-from pocketgpt_export.tokenizer_proof import CORPUS
+from pocketgpt_export.proof.tokenizer import CORPUS
 
 FILES = {
     "vocab.json": (

@@ -18,7 +18,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketgpt import CheckpointError, MissingExtraError
 from pocketgpt_export import export, verify
-from pocketgpt_export.checkpoint import load_checkpoint
+from pocketgpt_export.source.checkpoint import load_checkpoint
 
 COMMITS = ("1" * 40, "2" * 40)
 

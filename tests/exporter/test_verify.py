@@ -19,13 +19,13 @@ from tokenizers import Tokenizer
 import pocketgpt
 from pocketgpt import ModelFolderError, OptionError
 from pocketgpt.cli import main
-from pocketgpt.manifest import read_manifest, write_manifest
-from pocketgpt.tokenizer import Tokenizer as RuntimeTokenizer
+from pocketgpt.folder.manifest import read_manifest, write_manifest
+from pocketgpt.text.tokenizer import Tokenizer as RuntimeTokenizer
 from pocketgpt_export import verify
-from pocketgpt_export.checkpoint import load_checkpoint
-from pocketgpt_export.proof import TOLERANCE, prove, tolerance
-from pocketgpt_export.reference import Expected, Reference, ask_reference
-from pocketgpt_export.tokenizer_proof import CORPUS, tokenizer_failures
+from pocketgpt_export.proof.prove import TOLERANCE, prove, tolerance
+from pocketgpt_export.proof.reference import Expected, Reference, ask_reference
+from pocketgpt_export.proof.tokenizer import CORPUS, tokenizer_failures
+from pocketgpt_export.source.checkpoint import load_checkpoint
 
 
 @pytest.fixture

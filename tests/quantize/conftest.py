@@ -16,9 +16,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, PreTrainedTokenizerFast
 
-from pocketgpt.manifest import FileRecord, read_manifest, write_manifest
+from pocketgpt.folder.manifest import FileRecord, read_manifest, write_manifest
 from pocketgpt_export import export
-from pocketgpt_quantize.blockwise import Floats, Format
+from pocketgpt_quantize.rounding.format import Floats, Format
 
 from ..conftest import byte_level_bpe
 

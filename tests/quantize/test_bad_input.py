@@ -13,8 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from pocketgpt import QuantizationError
 from pocketgpt_export import export
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.blockwise import Floats
-from pocketgpt_quantize.variants import RECIPES
+from pocketgpt_quantize.recipes.registry import RECIPES
+from pocketgpt_quantize.rounding.format import Floats
 
 from .conftest import small_tokenizer, text_of
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pocketgpt_quantize.blockwise import BlockwiseWeight, Floats, Format, quantize_weight
-from pocketgpt_quantize.grid import round_to_nearest
+from pocketgpt_quantize.rounding.format import BlockwiseWeight, Floats, Format, quantize_weight
+from pocketgpt_quantize.rounding.grid import round_to_nearest
 
 
 def rounded(weight: Floats, bits: int, block_size: int) -> BlockwiseWeight:

@@ -9,12 +9,18 @@ import onnx_ir as ir
 import pytest
 
 import pocketgpt
-from pocketgpt.config import read_config
-from pocketgpt.manifest import FileRecord, Variant, read_manifest, variant_path, write_manifest
-from pocketgpt_quantize.blockwise import Floats
-from pocketgpt_quantize.calibration import Recorder, Spread
-from pocketgpt_quantize.fold import Fold, balanced, fold
-from pocketgpt_quantize.rewrite import load_graph, products_of, save
+from pocketgpt.folder.config import read_config
+from pocketgpt.folder.manifest import (
+    FileRecord,
+    Variant,
+    read_manifest,
+    variant_path,
+    write_manifest,
+)
+from pocketgpt_quantize.graph.fold import Fold, balanced, fold
+from pocketgpt_quantize.graph.rewrite import load_graph, products_of, save
+from pocketgpt_quantize.observe.calibration import Recorder, Spread
+from pocketgpt_quantize.rounding.format import Floats
 
 IDS = np.random.default_rng(3).integers(0, 300, 128).tolist()
 

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 import pocketgpt
 from pocketgpt import OptionError, QuantizationError
 from pocketgpt.cli.app import app
-from pocketgpt.manifest import read_manifest
+from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.quality import Reference, common_prefix, top_overlap
+from pocketgpt_quantize.measure.quality import Reference, common_prefix, top_overlap
 
 from .conftest import FIGURES
 
@@ -160,7 +160,7 @@ def test_a_full_disk(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pocketgpt_quantize.quality.np.save", full)
+    monkeypatch.setattr("pocketgpt_quantize.measure.quality.np.save", full)
     before = contents(model_folder)
     with pytest.raises(QuantizationError, match="No space left"):
         quantize(model_folder, ["int8"])

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pocketgpt_quantize.blockwise import Floats, Format, quantize_weight
-from pocketgpt_quantize.gptq import gptq
-from pocketgpt_quantize.grid import SHRINKS, decode, fit_grid, round_to_nearest
-from pocketgpt_quantize.methods import DAMPING
+from pocketgpt_quantize.recipes.int8_q4 import DAMPING
+from pocketgpt_quantize.rounding.format import Floats, Format, quantize_weight
+from pocketgpt_quantize.rounding.gptq import gptq
+from pocketgpt_quantize.rounding.grid import SHRINKS, decode, fit_grid, round_to_nearest
 
 
 @pytest.mark.parametrize("bits", [4, 8])

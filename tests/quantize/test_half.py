@@ -13,7 +13,7 @@ import pytest
 import pocketgpt
 from pocketgpt import QuantizationError
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.blockwise import Floats
+from pocketgpt_quantize.rounding.format import Floats
 
 SINGLE, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 Weights = dict[str, Floats]

@@ -10,9 +10,9 @@ import onnxruntime as ort
 import pytest
 
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.blockwise import Floats
-from pocketgpt_quantize.grid import round_to_nearest
-from pocketgpt_quantize.integer import Columns, multiply_rowwise, quantize_columns
+from pocketgpt_quantize.recipes.q8 import Columns, multiply_rowwise, quantize_columns
+from pocketgpt_quantize.rounding.format import Floats
+from pocketgpt_quantize.rounding.grid import round_to_nearest
 
 FLOAT = ir.DataType.FLOAT
 

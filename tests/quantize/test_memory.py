@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketgpt_quantize.variants import RECIPES
+from pocketgpt_quantize.recipes.registry import RECIPES
 
 SHAPE = {"vocab_size": 24_000, "n_embd": 1024, "n_head": 16, "n_layer": 14, "n_positions": 128}
 SHARE = 1.3  # of the fp32 weights' bytes

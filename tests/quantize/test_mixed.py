@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pocketgpt import QuantizationError
-from pocketgpt.manifest import read_manifest
+from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_quantize import VariantReport, quantize
-from pocketgpt_quantize.mixed import fewest
+from pocketgpt_quantize.recipes.mixed import fewest
 
 EMBEDDING, POSITIONS = "transformer.wte.weight", "transformer.wpe.weight"
 

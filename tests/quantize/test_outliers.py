@@ -10,10 +10,10 @@ import torch
 from transformers import GPT2LMHeadModel
 
 import pocketgpt
-from pocketgpt.manifest import read_manifest
+from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_export import export
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.variants import RECIPES
+from pocketgpt_quantize.recipes.registry import RECIPES
 
 GROWN = ((3, 100.0), (17, 30.0), (40, 10.0))  # channels before a product, and how much they grow
 

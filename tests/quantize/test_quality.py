@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import pocketgpt
 from pocketgpt import Model, QuantizationError
-from pocketgpt_quantize.quality import Reference
+from pocketgpt_quantize.measure.quality import Reference
 
 from .conftest import FIGURES
 

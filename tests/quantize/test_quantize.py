@@ -11,8 +11,8 @@ import pytest
 
 import pocketgpt
 from pocketgpt import ModelFolderError, QuantizationError
-from pocketgpt.files import sha256
-from pocketgpt.manifest import read_manifest
+from pocketgpt.folder.atomic import sha256
+from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_quantize import quantize
 
 

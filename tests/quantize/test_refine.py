@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pocketgpt_quantize.blockwise import Floats, Format, Rounded
-from pocketgpt_quantize.gptq import gptq
-from pocketgpt_quantize.grid import decode, round_to_nearest
-from pocketgpt_quantize.refine import fit_codes, fit_scales, refined
+from pocketgpt_quantize.rounding.format import Floats, Format, Rounded
+from pocketgpt_quantize.rounding.gptq import gptq
+from pocketgpt_quantize.rounding.grid import decode, round_to_nearest
+from pocketgpt_quantize.rounding.refine import fit_codes, fit_scales, refined
 
 FORM = Format(4, 32, symmetric=False)
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from pocketgpt.manifest import variant_path
+from pocketgpt.folder.manifest import variant_path
 from pocketgpt_quantize import quantize
 
 VARIANTS = ["int8", "q4", "q8", "fp16", "q4f16"]

@@ -15,10 +15,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import pocketgpt
 from pocketgpt import QuantizationError
-from pocketgpt.manifest import read_manifest, variant_path
+from pocketgpt.folder.manifest import read_manifest, variant_path
 from pocketgpt_export import export
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.qdq import Grid, by_channel, least_scales
+from pocketgpt_quantize.graph.qdq import Grid, by_channel, least_scales
 
 from .conftest import small_tokenizer, text_of
 

@@ -10,10 +10,10 @@ import pytest
 
 import pocketgpt
 from pocketgpt import Model
-from pocketgpt.manifest import read_manifest
+from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.tolerance import cut, measure_tolerance
-from pocketgpt_quantize.variants import RECIPES
+from pocketgpt_quantize.measure.tolerance import cut, measure_tolerance
+from pocketgpt_quantize.recipes.registry import RECIPES
 
 FUSED = [name for name, recipe in RECIPES.items() if recipe.graph == "fused"]
 

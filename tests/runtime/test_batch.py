@@ -9,7 +9,7 @@ import pytest
 
 import pocketgpt
 from pocketgpt import OptionError
-from pocketgpt import decoder as decoding
+from pocketgpt.engine import decoder as decoding
 
 from .conftest import EOS, Reference
 

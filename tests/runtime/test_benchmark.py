@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import pocketgpt
-from pocketgpt import Benchmark, ModelFolderError, OptionError, PocketGPTError, machine
-from pocketgpt import benchmark_worker as worker
+from pocketgpt import Benchmark, ModelFolderError, OptionError, PocketGPTError
+from pocketgpt.measure import bench_worker as worker
+from pocketgpt.measure import machine
 
 Command = Callable[..., tuple[int, str, str]]
 

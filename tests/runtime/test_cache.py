@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pocketgpt.cache import BLOCK, KeyValueCache
-from pocketgpt.config import ModelConfig
+from pocketgpt.engine.cache import BLOCK, KeyValueCache
+from pocketgpt.folder.config import ModelConfig
 
 CONFIG = ModelConfig(n_layer=3, n_head=2, n_embd=16, n_positions=1000, vocab_size=10)
 

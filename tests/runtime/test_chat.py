@@ -11,7 +11,7 @@ import pytest
 
 import pocketgpt
 from pocketgpt import ModelFolderError, OptionError
-from pocketgpt.chat import Chat, read_format
+from pocketgpt.sessions.chat import Chat, read_format
 
 END = "<|endoftext|>"
 OPTIONS = {"max_new_tokens": 5}

@@ -13,9 +13,9 @@ import pytest
 
 import pocketgpt
 from pocketgpt import OptionError
-from pocketgpt.decoder import PrefillCancelledError
-from pocketgpt.processors import log_softmax
-from pocketgpt.stopping import StopFilter
+from pocketgpt.engine.decoder import PrefillCancelledError
+from pocketgpt.generation.processors import log_softmax
+from pocketgpt.text.stop_filter import StopFilter
 
 PROMPT = "The quick brown fox"
 
@@ -130,7 +130,7 @@ def test_closing_and_leaving_end_a_stream(model: pocketgpt.Model) -> None:
 def test_a_cancelled_prefill_stops_between_chunks(
     model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pocketgpt.decoder.PREFILL_CHUNK", 4)
+    monkeypatch.setattr("pocketgpt.engine.decoder.PREFILL_CHUNK", 4)
     asked = iter([False, True])
     decoder = model.new_decoder()
     with pytest.raises(PrefillCancelledError):

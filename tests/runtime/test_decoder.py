@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 import pocketgpt
-from pocketgpt import cache, decoder
+from pocketgpt.engine import cache, decoder
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel

@@ -14,8 +14,8 @@ import pytest
 
 import pocketgpt
 from pocketgpt import MissingExtraError, OptionError
-from pocketgpt.evaluation import read_pairs
-from pocketgpt.metrics import METRICS, bleu, exact, rouge
+from pocketgpt.measure.evaluate import read_pairs
+from pocketgpt.measure.metrics import METRICS, bleu, exact, rouge
 
 Command = Callable[..., tuple[int, str, str]]
 TEXT = "the cat sat on the mat"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketgpt.files import sha256, staging_folder, write_json, write_text
+from pocketgpt.folder.atomic import sha256, staging_folder, write_json, write_text
 
 
 def names_in(folder: Path) -> list[str]:

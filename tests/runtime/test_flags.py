@@ -15,7 +15,7 @@ import pocketgpt
 from pocketgpt import GenerationOptions
 from pocketgpt.cli.generation_flags import _FLAGS
 from pocketgpt.cli.interrupt import cancel_on_interrupt
-from pocketgpt.decoder import Decoder
+from pocketgpt.engine.decoder import Decoder
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 from transformers.generation import logits_process as reference
 
-from pocketgpt.constraints import ban_repeated_ngrams, ban_tokens, ban_words, force_tokens
-from pocketgpt.distribution import choose, constrain, warp
 from pocketgpt.errors import OptionError
-from pocketgpt.options import GenerationOptions
-from pocketgpt.penalties import Ids, add_bias, penalize_repetition, penalize_use
-from pocketgpt.processors import (
+from pocketgpt.generation.constraints import (
+    ban_repeated_ngrams,
+    ban_tokens,
+    ban_words,
+    force_tokens,
+)
+from pocketgpt.generation.options import GenerationOptions
+from pocketgpt.generation.penalties import Ids, add_bias, penalize_repetition, penalize_use
+from pocketgpt.generation.pipeline import choose, constrain, warp
+from pocketgpt.generation.processors import (
     Logits,
     apply_temperature,
     keep_min_p,

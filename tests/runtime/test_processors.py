@@ -10,7 +10,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from pocketgpt.processors import apply_temperature, keep_top_k, keep_top_p, log_softmax, softmax
+from pocketgpt.generation.processors import (
+    apply_temperature,
+    keep_top_k,
+    keep_top_p,
+    log_softmax,
+    softmax,
+)
 
 Logits = NDArray[np.float32]
 NO_IDS = torch.zeros((1, 1), dtype=torch.long)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import pocketgpt
-from pocketgpt import OperatorTime, Phase, profiling
+from pocketgpt import OperatorTime, Phase
+from pocketgpt.measure import profile
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -21,7 +22,7 @@ def test_every_node_is_counted(
     tiny_folder: Path, variant: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """2 layers, a context of 96: a prompt of 64 tokens in chunks of 20, and 32 steps."""
-    monkeypatch.setattr("pocketgpt.decoder.PREFILL_CHUNK", 20)
+    monkeypatch.setattr("pocketgpt.engine.decoder.PREFILL_CHUNK", 20)
     monkeypatch.chdir(tmp_path)
     found = pocketgpt.profile(tiny_folder, variant)
     assert found.variant == variant
@@ -45,7 +46,7 @@ def test_a_phase_by_hand() -> None:
     before, after = node("MatMul", 90, 5), node("MatMul", 150, 5)
     inside = [node("MatMul", 100, 10), node("Add", 120, 15), node("MatMul", 249, 1)]
     nameless = {"cat": "Node", "ts": 130, "dur": 5, "args": {}}
-    found = profiling._phase([before, *inside, after, nameless, *runs], runs, 7)
+    found = profile._phase([before, *inside, after, nameless, *runs], runs, 7)
     expected = (OperatorTime("Add", 1, 15e-6), OperatorTime("MatMul", 2, 11e-6))
     assert found == Phase(7, 100e-6, expected)
 

@@ -11,7 +11,7 @@ import pytest
 
 import pocketgpt
 from pocketgpt import OptionError, ProviderError
-from pocketgpt.providers import resolve_provider
+from pocketgpt.engine.providers import resolve_provider
 
 CUDA = "CUDAExecutionProvider"
 

@@ -12,7 +12,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 import pocketgpt
 from pocketgpt import GenerationOptions
-from pocketgpt.distribution import choose
+from pocketgpt.generation.pipeline import choose
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel

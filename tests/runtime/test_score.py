@@ -12,7 +12,7 @@ import torch
 
 import pocketgpt
 from pocketgpt import OptionError, Score
-from pocketgpt.score import windows
+from pocketgpt.measure.score import windows
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import pocketgpt
-from pocketgpt import OptionError, score_file
+from pocketgpt import OptionError
+from pocketgpt.measure import score_file
 
 
 def write_text(path: Path, characters: int) -> str:

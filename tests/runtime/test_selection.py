@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pocketgpt.selection import largest, leading, top
+from pocketgpt.generation.topk import largest, leading, top
 
 SIZES = (1, 2, 63, 64, 65, 127, 300, 5000, 50257)
 

@@ -108,7 +108,7 @@ def test_what_cannot_be_restored_is_refused(
     with pytest.raises(SessionError, match="not a session"):
         model.restore(path)
     path.write_bytes(whole)
-    monkeypatch.setattr("pocketgpt.text_session._model_hash", lambda model: "another")
+    monkeypatch.setattr("pocketgpt.sessions.session._model_hash", lambda model: "another")
     with pytest.raises(SessionError, match="another model or variant"):
         model.restore(path)
 

@@ -9,7 +9,7 @@ import pytest
 import tokenizers
 
 import pocketgpt
-from pocketgpt.tokenizer import TextStream, Tokenizer
+from pocketgpt.text.tokenizer import TextStream, Tokenizer
 
 REPLACEMENT = "\ufffd"
 TEXTS = [

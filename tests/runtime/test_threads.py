@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketgpt import threads
+from pocketgpt.engine import threads
 
 
 def pretend(

@@ -10,7 +10,7 @@ from transformers import GPT2TokenizerFast
 
 import pocketgpt
 from pocketgpt import ModelFolderError, OptionError
-from pocketgpt.tokenizer import Tokenizer
+from pocketgpt.text.tokenizer import Tokenizer
 
 PLAIN = {
     "empty": "",

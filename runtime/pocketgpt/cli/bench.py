@@ -9,9 +9,9 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from ..benchmark import Benchmark, VariantSpeed
-from ..benchmark import bench as measure
-from ..benchmark_plot import benchmark_plotter
+from ..measure.bench import Benchmark, VariantSpeed
+from ..measure.bench import bench as measure
+from ..measure.bench_plot import benchmark_plotter
 from .console import print_json, progress_bars, result_console
 from .options import Folder, JsonOption, ProviderOption, ThreadsOption
 

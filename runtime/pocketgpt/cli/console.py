@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..manifest import Manifest
+from ..folder.manifest import Manifest
 
 _FIGURES = (
     ("perplexity", "perplexity", "{:.3f}"),

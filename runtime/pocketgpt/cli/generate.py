@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import OptionError
+from ..generation.stream import BatchStream, Stream
 from ..model import load
-from ..streaming import BatchStream, Stream
 from .console import print_json, progress_console
 from .generation_flags import with_generation_flags, without_effect
 from .interrupt import INTERRUPTED, cancel_on_interrupt

@@ -8,11 +8,11 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from ..config import read_config
 from ..errors import OptionError
-from ..manifest import Manifest, read_manifest
-from ..profiling import Phase, Profile
-from ..profiling import profile as measure
+from ..folder.config import read_config
+from ..folder.manifest import Manifest, read_manifest
+from ..measure.profile import Phase, Profile
+from ..measure.profile import profile as measure
 from .console import print_json, result_console, variants_table
 from .options import Folder, JsonOption, ProviderOption, ThreadsOption, VariantOption
 

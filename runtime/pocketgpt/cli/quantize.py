@@ -10,8 +10,8 @@ import typer
 
 from ..errors import OptionError
 from ..extras import needs_extra
-from ..manifest import read_manifest
-from ..pictures import check_picture_path
+from ..folder.manifest import read_manifest
+from ..measure.plot import check_picture_path
 from .console import print_json, progress_bars, progress_console, result_console, variants_table
 from .options import Folder, JsonOption
 

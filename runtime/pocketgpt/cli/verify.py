@@ -10,7 +10,7 @@ import typer
 
 from ..errors import ProofError
 from ..extras import needs_extra
-from ..verification import Verification, verify_files
+from ..folder.verification import Verification, verify_files
 from .console import checks_table, print_json, progress_bars, result_console
 from .options import Folder, JsonOption
 

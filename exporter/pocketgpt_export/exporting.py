@@ -1,0 +1,210 @@
+"""`export`: a checkpoint becomes a model folder, proven equal, all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+import pocketgpt
+from pocketgpt import CheckpointError, OptionError, ProofError, __version__
+from pocketgpt.folder.atomic import sha256, staging_folder, write_json
+from pocketgpt.folder.manifest import FileRecord, Manifest, Variant, variant_path, write_manifest
+
+from .graph.trace import MIN_ONNXRUNTIME, OPSET, trace
+from .graph.trace_portable import PORTABLE_OPSET, trace_portable
+from .install import install
+from .proof.prove import prove
+from .proof.reference import Reference, ask_reference, real_ids
+from .source.checkpoint import Checkpoint, load_checkpoint
+from .source.locate import TEXTS, one_line
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+GRAPHS = ("fused", "portable")
+HEAD_MULTIPLE = 8  # GroupQueryAttention takes no other head sizes
+
+
+def export(
+    checkpoint: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
+    base: str | os.PathLike[str] | None = None,
+    graph: str | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Manifest:
+    """Export a GPT-2 checkpoint to a model folder holding the fp32 variant.
+
+    The folder appears only once the graph's logits are within 1e-4 of PyTorch's; until then, and if
+    anything fails, the target stays as it was.
+
+    Args:
+        checkpoint: a folder in Hugging Face format, a hub id, a nanoGPT `ckpt.pt`, or a PEFT LoRA
+            adapter.
+        folder: where to write.
+        revision: a hub branch, tag or commit.
+        tokenizer: a folder or hub id to take the tokenizer from; None for the checkpoint's own, and
+            GPT-2's for a nanoGPT checkpoint.
+        base: the checkpoint that an adapter is merged into.
+        graph: `fused`, ONNX Runtime's fast operators, for heads of a multiple of 8; or `portable`,
+            standard operators alone. None for the first that takes the checkpoint.
+        overwrite: replace a model folder that is there, its variants included.
+        progress: called with (what is done now, units done, units in all).
+
+    Raises:
+        OptionError: there is no such graph; `folder` exists and `overwrite` is not given, or it is
+            no model folder.
+        CheckpointError: the checkpoint is not GPT-2, incomplete or damaged, or `folder` cannot be
+            written.
+        ProofError: the graph or the tokenizer differs from the checkpoint.
+        MissingExtraError: merging an adapter needs peft, the portable graph optimum-onnx.
+
+    Example:
+        >>> export("openai-community/gpt2", "models/gpt2")
+    """
+    folder = Path(folder)
+    _check_target(folder, overwrite)
+    if graph not in (None, *GRAPHS):
+        raise OptionError(f"there is no graph {graph!r}; choose one of {', '.join(GRAPHS)}")
+
+    @contextmanager
+    def step(description: str) -> Iterator[None]:
+        if progress:
+            progress(description, 0, 1)
+        yield
+        if progress:
+            progress(description, 1, 1)
+
+    def load() -> Checkpoint:
+        return load_checkpoint(checkpoint, revision, tokenizer=tokenizer, base=base)
+
+    try:
+        with staging_folder(folder) as staging:
+            manifest, reference, own_tokenizer = _write(load, graph, staging, step)
+            manifest = replace(manifest, tokenizer=None if tokenizer is None else str(tokenizer))
+            with step("proving it equals PyTorch"):
+                manifest = replace(manifest, proof=_prove(staging, reference, own_tokenizer))
+            write_manifest(staging, manifest)
+            install(staging, folder)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written: {one_line(error)}") from error
+    return manifest
+
+
+def _write(
+    load: Callable[[], Checkpoint],
+    graph: str | None,
+    staging: Path,
+    step: Callable[[str], AbstractContextManager[None]],
+) -> tuple[Manifest, Reference, PreTrainedTokenizerFast]:
+    """Write all of the folder but the proof; the checkpoint's weights are let go at the end."""
+    with step("reading the checkpoint"):
+        loaded = load()
+        kind = _choose_graph(graph, loaded)
+    with step("tracing the graph"):
+        (staging / "onnx").mkdir()
+        tracer = trace if kind == "fused" else trace_portable
+        tracer(loaded.model, staging / variant_path("fp32"))
+        _write_companions(loaded, staging)
+        manifest = _manifest(loaded, kind, staging)
+        write_manifest(staging, manifest)
+    with step("asking PyTorch"):
+        reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
+    for parameter in loaded.model.parameters():
+        parameter.data = torch.empty(0)  # torch.export's caches keep the parameters, not their data
+    return manifest, reference, loaded.tokenizer
+
+
+def _prove(
+    staging: Path, reference: Reference, own_tokenizer: PreTrainedTokenizerFast
+) -> dict[str, float]:
+    model = pocketgpt.load(staging, "fp32")
+    found, failed = prove(model, reference, own_tokenizer)
+    if failed:
+        raise ProofError(failed[0])
+    return found
+
+
+def _choose_graph(graph: str | None, loaded: Checkpoint) -> str:
+    config = loaded.model.config
+    width = config.n_embd // config.n_head
+    fits = width % HEAD_MULTIPLE == 0
+    if graph == "fused" and not fits:
+        raise CheckpointError(
+            f"{loaded.source.name} has heads of {width}, and the fused graph takes multiples of "
+            f"{HEAD_MULTIPLE}: use the portable one, --graph portable (graph='portable')"
+        )
+    return graph or ("fused" if fits else "portable")
+
+
+def _check_target(folder: Path, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (any(folder.iterdir()) and not _is_model_folder(folder)):
+        raise OptionError(f"{folder} exists and is no model folder; choose another name")
+    if not overwrite and any(folder.iterdir()):
+        raise OptionError(
+            f"{folder} holds a model already; --overwrite (overwrite=True) replaces it and drops "
+            "its variants"
+        )
+
+
+def _is_model_folder(folder: Path) -> bool:
+    return (folder / "pocketgpt.json").is_file()
+
+
+def _write_companions(checkpoint: Checkpoint, staging: Path) -> None:
+    """Write what lies beside the graph: configuration, tokenizer, texts."""
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    config: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
+    config["use_cache"] = True
+    config["transformers.js_config"] = {"use_external_data_format": {"model.onnx": True}}
+    write_json(staging / "config.json", config)
+    for file in map(Path, tokenizer.save_pretrained(staging)):
+        if file.name not in TOKENIZER_FILES:
+            file.unlink(missing_ok=True)
+    generation = staging / "generation_config.json"
+    for name in (generation.name, *TEXTS):
+        if checkpoint.companions and (checkpoint.companions / name).is_file():
+            shutil.copyfile(checkpoint.companions / name, staging / name)
+    if not generation.exists():
+        GenerationConfig.from_model_config(model.config).save_pretrained(staging)
+    elif not _is_json_object(generation):
+        raise CheckpointError(f"{checkpoint.source.path}'s {generation.name} is no JSON object")
+
+
+def _is_json_object(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text("utf-8")), dict)
+    except ValueError:
+        return False
+
+
+def _manifest(checkpoint: Checkpoint, graph: str, staging: Path) -> Manifest:
+    path = variant_path("fp32")
+    records = tuple(FileRecord.of(staging, file) for file in (path, f"{path}_data"))
+    bits = {name: 32 for name, tensor in checkpoint.model.named_parameters() if tensor.ndim == 2}
+    text = staging / "evaluation.txt"
+    return Manifest(
+        producer=f"pocketgpt {__version__}",
+        source=checkpoint.source.name,
+        parameters=sum(parameter.numel() for parameter in checkpoint.model.parameters()),
+        revision=checkpoint.source.revision,
+        base=checkpoint.base.name if checkpoint.base else None,
+        graph=graph,
+        opset=OPSET if graph == "fused" else PORTABLE_OPSET,
+        min_onnxruntime=MIN_ONNXRUNTIME,
+        proof={},
+        variants={"fp32": Variant(records, bits)},
+        evaluation_sha256=sha256(text) if text.is_file() else None,
+    )

@@ -1,0 +1,4 @@
+"""The reference model to an ONNX file.
+
+May import: pocketgpt, source.
+"""

@@ -1,0 +1,4 @@
+"""The ONNX file against the reference model.
+
+May import: pocketgpt, source.
+"""

@@ -1,0 +1,108 @@
+"""What PyTorch says: the sequences every proof runs on, and their logits.
+
+All of it is worked out before the graph is opened, so that the checkpoint's weights need not stay
+in memory beside the graph's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from ..source.assemble import quiet_transformers
+from .tokenizer import ENGLISH
+
+Logits = NDArray[np.float32]
+
+PROOF_TOKENS = 48
+TAIL_TOKENS = 8
+TEXT_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Token ids, and PyTorch's logits `[positions, vocab_size]` after the last `positions` ids."""
+
+    ids: list[int]
+    logits: Logits
+
+
+@dataclass(frozen=True)
+class Reference:
+    """PyTorch's answers to what the proof asks.
+
+    `whole` has all logits of random and of real token ids. `with_eos` has all logits of ids whose
+    prompt, `prompt_tokens` long, contains EOS and ends in it. `context` has the last logits of
+    random and real ids that fill the whole context. `eos_token_id` also pads the proof's batch.
+    """
+
+    whole: tuple[Expected, ...]
+    with_eos: Expected
+    prompt_tokens: int
+    context: tuple[Expected, ...]
+    eos_token_id: int
+
+    @property
+    def largest(self) -> float:
+        """Largest magnitude of a logit."""
+        cases = (*self.whole, self.with_eos, *self.context)
+        return max(float(np.abs(case.logits).max()) for case in cases)
+
+
+def ask_reference(model: GPT2LMHeadModel, text_ids: Sequence[int]) -> Reference:
+    """Run PyTorch (float32, eager attention) over everything the proof compares.
+
+    Args:
+        model: the checkpoint.
+        text_ids: token ids of real text, at least one; repeated where they are too few.
+    """
+    config = model.config
+    context = config.n_positions
+    tokens = min(PROOF_TOKENS, context)
+    random = np.random.default_rng(0).integers(0, config.vocab_size, context).tolist()
+    text = list(islice(cycle(text_ids), context))
+    eos = _eos_token_id(config.eos_token_id, config.vocab_size)
+    prompt_tokens = max(1, tokens // 2)
+    with_eos = random[-tokens:]
+    with_eos[prompt_tokens // 2] = with_eos[prompt_tokens - 1] = eos
+    tail = min(TAIL_TOKENS, context)
+    return Reference(
+        whole=tuple(_ask(model, ids[:tokens]) for ids in (random, text)),
+        with_eos=_ask(model, with_eos),
+        prompt_tokens=prompt_tokens,
+        context=tuple(_ask(model, ids, tail) for ids in (random, text)),
+        eos_token_id=eos,
+    )
+
+
+def real_ids(tokenizer: PreTrainedTokenizerFast, companions: Path | None) -> list[int]:
+    """Return token ids of real text: the beginning of evaluation.txt, or a few English lines."""
+    text = companions / "evaluation.txt" if companions else None
+    beginning = ENGLISH
+    if text and text.is_file():
+        with text.open(encoding="utf-8", errors="replace") as file:
+            beginning = file.read(TEXT_CHARACTERS)
+    with quiet_transformers():  # it warns of texts beyond the context, which are cut
+        ids: list[int] = tokenizer(beginning)["input_ids"]
+    return ids or [0]
+
+
+def _ask(model: GPT2LMHeadModel, ids: list[int], last: int = 0) -> Expected:
+    with torch.inference_mode():
+        logits: torch.Tensor = model(
+            torch.tensor([ids]), use_cache=False, logits_to_keep=last
+        ).logits[0]
+    return Expected(ids, logits.numpy())
+
+
+def _eos_token_id(configured: object, vocab_size: int) -> int:
+    """Return the configuration's EOS, the first where it lists several; else the last id."""
+    first = configured[0] if isinstance(configured, list) and configured else configured
+    return first if isinstance(first, int) and 0 <= first < vocab_size else vocab_size - 1

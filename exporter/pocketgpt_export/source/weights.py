@@ -1,0 +1,95 @@
+"""Reading a checkpoint's tensors: safetensors or PyTorch files, whole or in shards."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pocketgpt import CheckpointError
+
+from .locate import WEIGHTS, one_line
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read a folder's weights as they are stored, memory-mapped where the format allows.
+
+    PyTorch files are unpickled as tensors alone (`weights_only`), so that a file cannot run code.
+
+    Raises:
+        CheckpointError: there are none, or a file is missing, damaged or more than tensors.
+    """
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            files = _shards(folder / name) if name.endswith(".json") else [folder / name]
+            tensors: dict[str, Tensor] = {}
+            for file in files:
+                tensors |= _read_file(file)
+            return tensors
+    raise CheckpointError(f"{folder} has no weights: none of {', '.join(WEIGHTS)}")
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """Read a PyTorch file that holds a dict of tensors and plain values.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or holds anything else.
+    """
+    try:
+        content = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except Exception as error:  # a damaged pickle raises anything
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise CheckpointError(
+                f"{path} cannot be read as tensors alone, and PocketGPT runs no code from a "
+                "checkpoint: save its state_dict again, as safetensors if you can"
+            ) from error
+        raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+    return content
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        plain = [name for name in names if Path(name).name == name]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} cannot be read: {one_line(error)}") from error
+    if not names or plain != names:
+        raise CheckpointError(f"{index} should name files beside it")
+    for name in names:
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"{index.parent} lacks {name}, which {index.name} names")
+    return [index.parent / name for name in names]
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except Exception as error:  # safetensors' own error is not an OSError, and torch's vary
+            raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from error
+    return check_tensors(read_pickle(path), path)
+
+
+def check_tensors(content: dict[Any, Any], path: Path) -> dict[str, Tensor]:
+    """Return `content` if every value is a tensor with all its numbers in the file.
+
+    Raises:
+        CheckpointError: one is not; a tensor that repeats few bytes may claim any size.
+    """
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path} should hold tensors alone, and {name} is none")
+        if tensor.layout != torch.strided or (
+            tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+        ):
+            raise CheckpointError(f"{path}: {name} is not stored whole")
+    return content

@@ -1,0 +1,98 @@
+"""`verify`: is a model folder what was exported, and does its graph still equal its checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pocketgpt
+from pocketgpt import PocketGPTError
+from pocketgpt.folder.config import read_config
+from pocketgpt.folder.manifest import Manifest, read_manifest
+from pocketgpt.folder.verification import Verification, verify_files
+
+from .proof.prove import prove, tolerance
+from .proof.reference import ask_reference, real_ids
+from .source.checkpoint import Checkpoint, load_checkpoint
+
+STEP = "proving it equals PyTorch"
+Progress = Callable[[str, int, int], None]
+
+
+def verify(
+    folder: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | None = None,
+    *,
+    revision: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
+    base: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Check a model folder's files, and prove its fp32 graph against its checkpoint again.
+
+    Args:
+        folder: what `export` wrote.
+        checkpoint: what it was exported from; None for the manifest's source if it still is on this
+            machine, and no proof if it is not.
+        revision: a hub branch, tag or commit.
+        tokenizer: where the tokenizer comes from, if not from the checkpoint.
+        base: what `checkpoint` is merged into, if it is an adapter.
+        progress: called with (what is done now, units done, units in all).
+
+    Returns:
+        What was found; `failures` is empty if everything holds.
+
+    Raises:
+        ModelFolderError: the folder is missing, or its manifest is damaged.
+        CheckpointError: `checkpoint` was given and cannot be read.
+
+    Example:
+        >>> verify("models/gpt2", "openai-community/gpt2").failures
+        ()
+    """
+    folder = Path(folder)
+    found = verify_files(folder, progress)
+    if found.failures:
+        return dataclasses.replace(found, unproven="files are damaged")
+    try:
+        if checkpoint is None:
+            loaded = _load_recorded(read_manifest(folder))
+        else:
+            loaded = load_checkpoint(checkpoint, revision, tokenizer=tokenizer, base=base)
+    except PocketGPTError as error:
+        if checkpoint is not None:
+            raise
+        return dataclasses.replace(found, unproven=f"give --checkpoint to prove it: {error}")
+    if progress:
+        progress(STEP, 0, 1)
+    found = _proven(found, folder, loaded)
+    if progress:
+        progress(STEP, 1, 1)
+    return found
+
+
+def _load_recorded(manifest: Manifest) -> Checkpoint:
+    return load_checkpoint(
+        manifest.source,
+        manifest.revision,
+        tokenizer=manifest.tokenizer,
+        base=manifest.base,
+        local_only=True,
+    )
+
+
+def _proven(found: Verification, folder: Path, loaded: Checkpoint) -> Verification:
+    for name, value in dataclasses.asdict(read_config(folder)).items():
+        other = getattr(loaded.model.config, name)
+        if other != value:
+            return found.with_failure(
+                f"{loaded.source.name} is another checkpoint: its {name} is {other}, the folder's "
+                f"{value}"
+            )
+    reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
+    proof, failed = prove(pocketgpt.load(folder, "fp32"), reference, loaded.tokenizer)
+    return dataclasses.replace(
+        found, proof=proof, tolerance=tolerance(reference), failures=tuple(failed)
+    )

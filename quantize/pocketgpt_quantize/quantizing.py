@@ -1,0 +1,202 @@
+"""`quantize`: make variants of a model folder, measure each loss, install those that hold."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pocketgpt
+from pocketgpt import OptionError, QuantizationError
+from pocketgpt.folder.atomic import staging_folder, write_json
+from pocketgpt.folder.config import read_json
+from pocketgpt.folder.manifest import (
+    Manifest,
+    Variant,
+    check_files,
+    read_manifest,
+    variant_path,
+    write_manifest,
+)
+
+from .graph.rewrite import check_weights
+from .job import FP32, Job, Progress
+from .measure.loading import load_sparingly
+from .measure.quality import Reference
+from .measure.tolerance import measure_tolerance
+from .observe.heap import keep_arrays_off_the_heap
+from .recipes.registry import Recipe, recipe_of
+from .report import VariantReport
+from .texts import Text, read_calibration, read_evaluation
+
+
+def quantize(
+    folder: str | os.PathLike[str],
+    variants: Sequence[str],
+    *,
+    eval_text: str | os.PathLike[str] | None = None,
+    calibration_text: str | os.PathLike[str] | None = None,
+    max_loss: float | None = None,
+    accept_loss: bool = False,
+    progress: Progress | None = None,
+) -> list[VariantReport]:
+    """Make variants from a folder's fp32 one, measure each against it, install those that hold.
+
+    Nothing in the folder changes until every variant is made and measured. A variant whose
+    perplexity rises by more than is allowed is not installed; an older one of its name stays.
+
+    Args:
+        folder: a model folder.
+        variants: `int8`, `q4`, `q8`, `mixed`, `fp16`, `q4f16`; `int8_static` from a portable graph.
+        eval_text: a text to measure on; None for the folder's evaluation.txt.
+        calibration_text: a text for the methods that look at one; None for the folder's
+            calibration.txt.
+        max_loss: the relative rise of perplexity allowed, for all; None for each variant's own.
+        accept_loss: install variants over it too; the manifest then says so.
+        progress: called with (what is done now, units done, units in all).
+
+    Returns:
+        A report for each variant, in the order asked for.
+
+    Raises:
+        QuantizationError: a variant is unknown, the folder's graph not what it is made from, a
+            weight not finite, a text missing, or the same text given for both.
+        OptionError: `max_loss` is no number from 0 on.
+        ModelFolderError: the folder or its fp32 variant is missing or damaged.
+
+    Example:
+        >>> [report.loss for report in quantize("models/gpt2", ["int8", "q4"])]
+    """
+    keep_arrays_off_the_heap()
+    folder = Path(folder)
+    recipes = {name: recipe_of(name) for name in variants}
+    _check_max_loss(max_loss)
+    manifest = read_manifest(folder)
+    for name, recipe in recipes.items():
+        _check_graph(folder, manifest, name, recipe)
+    check_files(folder, manifest.variant(FP32), verify=False)
+    check_weights(folder / variant_path(FP32))
+    evaluation = read_evaluation(folder, eval_text)
+    calibration = (
+        read_calibration(folder, calibration_text, evaluation)
+        if calibration_text is not None or _looks_at_a_text(folder, recipes)
+        else None
+    )
+    allowed = {n: r.max_loss if max_loss is None else max_loss for n, r in recipes.items()}
+    try:
+        with staging_folder(folder / "variants") as staging:
+            shutil.copytree(folder, staging, ignore=_no_weights, dirs_exist_ok=True)
+            (staging / "onnx").mkdir()
+            for name, recipe in recipes.items():
+                text = calibration if recipe.calibrated else None
+                job = Job(name, folder, staging, allowed[name], text, progress)
+                manifest = manifest.with_variant(name, recipe.make(job))
+            write_manifest(staging, manifest)
+            manifest = _measure(folder, staging, manifest, list(recipes), evaluation, progress)
+            reports = [
+                _judge(name, manifest.variants[name], allowed[name], accept_loss)
+                for name in recipes
+            ]
+            _install(staging, folder, manifest, reports)
+    except OSError as error:
+        raise QuantizationError(
+            f"{folder} cannot take the variants, and lists none of them: {error}"
+        ) from error
+    return reports
+
+
+def _looks_at_a_text(folder: Path, recipes: dict[str, Recipe]) -> bool:
+    """Whether a recipe needs a calibration text, or one is there to make it better."""
+    calibrated = [recipe for recipe in recipes.values() if recipe.calibrated]
+    there = (folder / "calibration.txt").is_file()
+    return bool(calibrated) and (there or any(recipe.needs_text for recipe in calibrated))
+
+
+def _check_max_loss(max_loss: float | None) -> None:
+    if max_loss is not None and not (max_loss >= 0 and math.isfinite(max_loss)):
+        raise OptionError(
+            f"max_loss is a relative rise of perplexity, such as 0.01 or 1%, not {max_loss}"
+        )
+
+
+def _check_graph(folder: Path, manifest: Manifest, name: str, recipe: Recipe) -> None:
+    if manifest.graph != recipe.graph:
+        where = ", where its heads fit" if recipe.graph == "fused" else ""
+        raise QuantizationError(
+            f"{folder} holds a {manifest.graph} graph, and {name} is made from a {recipe.graph} "
+            f"one: export the checkpoint again with --graph {recipe.graph} "
+            f"(graph={recipe.graph!r}){where}"
+        )
+
+
+def _no_weights(folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if name == "onnx" or name.startswith(".")}
+
+
+def _measure(
+    folder: Path,
+    staging: Path,
+    manifest: Manifest,
+    names: list[str],
+    evaluation: Text,
+    progress: Progress | None,
+) -> Manifest:
+    """Return the manifest with the figures of fp32 and `names`; one model is loaded at a time."""
+
+    def report(name: str, doing: str = "measuring") -> Callable[[int, int], None]:
+        def step(done: int, total: int) -> None:
+            if progress:
+                progress(f"{doing} {name}", done, total)
+
+        return step
+
+    distributions = staging / "distributions"
+    distributions.mkdir()
+    reference = Reference(
+        load_sparingly(folder, FP32), evaluation.content, distributions, report(FP32)
+    )
+    fp32 = replace(
+        manifest.variants[FP32],
+        quality=reference.figures,
+        evaluation_sha256=evaluation.sha256,
+    )
+    manifest = manifest.with_variant(FP32, fp32)
+
+    def measured(name: str, model: pocketgpt.Model) -> Variant:
+        return replace(
+            manifest.variants[name],
+            quality=reference.compare(model, report(name)),
+            evaluation_sha256=evaluation.sha256,
+            tolerance=measure_tolerance(model, reference.token_ids, report(name, "chunking")),
+        )
+
+    for name in names:
+        variant = measured(name, load_sparingly(staging, name))
+        manifest = manifest.with_variant(name, variant)
+    return replace(manifest, evaluation_sha256=evaluation.sha256)
+
+
+def _judge(name: str, variant: Variant, allowed: float, accept_loss: bool) -> VariantReport:
+    within = variant.quality["loss"] <= allowed
+    judged = replace(variant, max_loss=allowed, loss_accepted=accept_loss and not within)
+    return VariantReport(name, judged, installed=within or accept_loss)
+
+
+def _install(
+    staging: Path, folder: Path, measured: Manifest, reports: Sequence[VariantReport]
+) -> None:
+    """Rename the files into place, then the texts that list them, so that none is listed early."""
+    installed = {report.name: report.variant for report in reports if report.installed}
+    for variant in installed.values():
+        for record in variant.files:
+            (staging / record.path).replace(folder / record.path)
+    old = read_manifest(folder).variants
+    variants = {**old, FP32: measured.variants[FP32], **installed}
+    config = read_json(folder / "config.json")
+    external = {Path(variant_path(name)).name: True for name in variants}
+    config["transformers.js_config"] = {"use_external_data_format": external}
+    write_json(folder / "config.json", config)
+    write_manifest(folder, replace(measured, variants=variants))

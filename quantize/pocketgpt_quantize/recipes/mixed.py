@@ -1,0 +1,159 @@
+"""`mixed`: 8 bits for the weights where 4 would cost most, as many as the allowed loss asks for.
+
+A weight's sensitivity is what the model's divergence from fp32 rises by when that weight alone has
+4 bits and all others 8. The weights that lose most for each byte saved get 8 bits first; how many
+do is found by bisection. Both are measured on the end of the calibration text, which takes no part
+in the rounding; the evaluation text is left for the gate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import pocketgpt
+from pocketgpt import QuantizationError
+from pocketgpt.folder.manifest import (
+    FileRecord,
+    Variant,
+    read_manifest,
+    variant_path,
+    write_manifest,
+)
+from pocketgpt.text.tokenizer import Tokenizer
+
+from ..graph.rewrite import halve_vectors, load_graph, products_of, save
+from ..job import FP32, Job
+from ..measure.loading import load_sparingly
+from ..measure.quality import Reference
+from ..rounding.format import BlockwiseWeight, Floats, Format
+from ..rounding.scheme import INT8, Q4, Kind, Scheme
+from .int8_q4 import Calibrated, rounded_model
+
+HELD_OUT = 1 / 4  # of the calibration text: measured on, not rounded by
+MEASURED = 32_768  # characters of that at most
+PROBED = 6_144  # characters: enough to compare weights by
+
+
+def make_mixed(job: Job) -> Variant:
+    """Make the smallest model whose perplexity should rise by no more than `job.max_loss`.
+
+    Raises:
+        QuantizationError: the calibration text is too short for a part of it to be measured on.
+    """
+    mixer = Mixer(job)
+    order = mixer.ranked()
+    step, trials = job.step("searching the smallest"), math.ceil(math.log2(len(order) + 1))
+
+    def holds(count: int, trial: int) -> bool:
+        step(trial, trials)
+        return mixer.expected_loss(order[:count]) <= job.max_loss
+
+    count = fewest(len(order), holds)
+    bits = mixer.write(mixed_scheme(order[:count]), job.target)
+    return job.made({**read_manifest(job.folder).variant(FP32).bits, **bits}, method="gptq")
+
+
+def fewest(most: int, holds: Callable[[int, int], bool]) -> int:
+    """Return the smallest count for which something holds that keeps holding beyond; else `most`.
+
+    `holds` is called with a count and how many were tried before.
+    """
+    low, high, tried = 0, most, 0
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle, tried):
+            high = middle
+        else:
+            low = middle + 1
+        tried += 1
+    return low
+
+
+def mixed_scheme(fine: Sequence[str]) -> Scheme:
+    """Return q4's scheme with int8's format for the weights named."""
+    return replace(Q4, own=dict.fromkeys(fine, INT8.layer))
+
+
+class Mixer:
+    """Makes models of 4-bit and 8-bit weights and measures them; every weight is rounded once."""
+
+    def __init__(self, job: Job) -> None:
+        """Split the calibration text and record what fp32 says about the part to measure on."""
+        assert job.calibration is not None
+        text = job.calibration.content
+        cut = len(text) - min(round(HELD_OUT * len(text)), MEASURED)
+        self._job = job
+        token_ids = Tokenizer(job.folder / "tokenizer.json").encode(text[:cut])
+        self._calibrated = Calibrated(job.source, job.config, token_ids)
+        model = load_sparingly(job.folder, FP32)
+        self._probe = self._recorded("probe", model, text[cut:][:PROBED])
+        self._reference = self._recorded("reference", model, text[cut:])
+
+    def _recorded(self, name: str, model: pocketgpt.Model, text: str) -> Reference:
+        folder = self._job.scratch / name
+        folder.mkdir()
+        try:
+            return Reference(model, text, folder, continuations=False)
+        except QuantizationError as error:
+            raise QuantizationError(
+                f"the calibration text is too short to measure on a part of it: {error}"
+            ) from None
+
+    def ranked(self) -> list[str]:
+        """Return the weights' names, those that lose most for each byte saved first."""
+        names = [product.weight for product in products_of(load_graph(self._job.source).graph)]
+        step = self._job.step("measuring the weights of")
+        self._calibrated.record_first()
+        base, most = self._divergence(names)
+        gains = {}
+        for done, name in enumerate(names):
+            found, size = self._divergence([other for other in names if other != name])
+            gains[name] = (found - base) / (most - size)
+            step(done + 1, len(names))
+        return sorted(names, key=lambda name: -gains[name])
+
+    def _divergence(self, fine: Sequence[str]) -> tuple[float, int]:
+        figures, size = self._measure(fine, self._probe)
+        return figures["kl_mean"], size
+
+    def expected_loss(self, fine: Sequence[str]) -> float:
+        """Return the rise of perplexity to expect with 8 bits for some weights.
+
+        Where a model is right about its text on average, the divergence is the logarithm of that
+        rise; it varies less from text to text, and the larger of both counts.
+        """
+        figures, _ = self._measure(fine, self._reference)
+        return max(figures["loss"], math.expm1(figures["kl_mean"]))
+
+    def _measure(self, fine: Sequence[str], reference: Reference) -> tuple[dict[str, float], int]:
+        name, staging = self._job.name, self._job.staging
+        path = variant_path(name)
+        bits = self.write(mixed_scheme(fine), staging / path)
+        files = tuple(FileRecord.of(staging, file) for file in (path, f"{path}_data"))
+        entry = Variant(files, bits)
+        write_manifest(staging, read_manifest(staging).with_variant(name, entry))
+        return reference.compare(pocketgpt.load(staging, name)), entry.bytes
+
+    def write(self, scheme: Scheme, target: Path) -> dict[str, int]:
+        """Write the model of a scheme; return the bits of its weights, by name."""
+        model, bits = rounded_model(self._job, self._calibrated, scheme, self._rounded)
+        halve_vectors(model.graph)
+        save(model, target)
+        return bits
+
+    def _rounded(self, name: str, kind: Kind, weight: Floats, form: Format) -> BlockwiseWeight:
+        path = self._job.scratch / f"{name}.{form.bits}.npz"
+        if not path.exists():
+            made = self._calibrated.quantize(name, kind, weight, form)
+            zeros = np.empty(0, np.uint8) if made.zero_points is None else made.zero_points
+            np.savez(path, packed=made.packed, scales=made.scales, zeros=zeros)
+        with np.load(path) as stored:
+            zeros = stored["zeros"]
+            return BlockwiseWeight(
+                stored["packed"], stored["scales"], zeros if zeros.size else None, form
+            )

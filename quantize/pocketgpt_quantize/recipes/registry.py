@@ -1,0 +1,57 @@
+"""Every variant there is: what makes it, from which graph, and how much it may lose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from pocketgpt import QuantizationError
+from pocketgpt.folder.manifest import Variant
+
+from ..job import Job
+from ..rounding.scheme import INT8, Q4
+from .fp16 import make_fp16, make_q4f16
+from .int8_q4 import make_blockwise
+from .int8_static import make_int8_static
+from .mixed import make_mixed
+from .q8 import make_q8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a variant is made.
+
+    `make` writes its two files and returns its manifest entry, without figures; `max_loss` is its
+    gate, a relative rise of perplexity; `calibrated` says whether it looks at a calibration text,
+    `needs_text` whether it cannot do without, `graph` which kind of fp32 graph it starts from.
+    """
+
+    make: Callable[[Job], Variant]
+    max_loss: float
+    calibrated: bool = False
+    needs_text: bool = True
+    graph: Literal["fused", "portable"] = "fused"
+
+
+RECIPES = {
+    "int8": Recipe(partial(make_blockwise, INT8), 0.005, calibrated=True, needs_text=False),
+    "q4": Recipe(partial(make_blockwise, Q4), 0.05, calibrated=True),
+    "mixed": Recipe(make_mixed, 0.01, calibrated=True),
+    "q8": Recipe(make_q8, 0.01, calibrated=True),
+    "fp16": Recipe(make_fp16, 0.001, calibrated=True),
+    "q4f16": Recipe(partial(make_q4f16, Q4), 0.05, calibrated=True),
+    "int8_static": Recipe(make_int8_static, 0.02, calibrated=True, graph="portable"),
+}
+
+
+def recipe_of(variant: str) -> Recipe:
+    """Return the recipe of a variant.
+
+    Raises:
+        QuantizationError: there is no variant of this name.
+    """
+    if variant not in RECIPES:
+        raise QuantizationError(f"no variant is called {variant!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[variant]

@@ -1,0 +1,4 @@
+"""Numbers to fewer bits: stored formats, grids, GPTQ, refinement.
+
+May import: pocketgpt.
+"""

@@ -1,0 +1,88 @@
+"""From the arguments of a call to what there is to generate: token ids and checked options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import OptionError
+from ..folder.config import ModelConfig
+from ..text.tokenizer import Tokenizer
+from .options import GenerationOptions
+from .sequence import Row
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt and what holds for it."""
+
+    prompt_ids: list[int]
+    options: GenerationOptions
+
+    def rows(self, tokenizer: Tokenizer, n_positions: int, first_index: int) -> list[Row]:
+        """Return the texts to make of it, not yet begun; the clocks of all start now."""
+        return [
+            Row(tokenizer, self.prompt_ids, self.options, n_positions, first_index + i, i)
+            for i in range(self.options.num_return_sequences)
+        ]
+
+
+def resolve_options(
+    defaults: Mapping[str, Any], given: Mapping[str, Any], config: ModelConfig
+) -> GenerationOptions:
+    """Combine a folder's defaults with a call's options and check them against the model.
+
+    Raises:
+        OptionError: an option is unknown, out of range, or does not suit the model.
+    """
+    options = GenerationOptions.resolve(defaults, given)
+    options.check_vocabulary(config.vocab_size)
+    half = config.n_positions // 2
+    if options.context_overflow == "reprefill" and options.keep >= config.n_positions - half:
+        raise OptionError(
+            f"keep is {options.keep} and a reprefill also keeps the newest {half} tokens of the "
+            f"context's {config.n_positions}; keep at most {config.n_positions - half - 1}"
+        )
+    return options
+
+
+def resolve_prompt(
+    prompt: object, options: GenerationOptions, tokenizer: Tokenizer, config: ModelConfig
+) -> Request:
+    """Return a prompt's request.
+
+    Raises:
+        OptionError: the prompt is no text, exceeds the context, or `max_length` leaves no room.
+    """
+    if not isinstance(prompt, str):
+        raise OptionError(f"prompt should be a string, not {type(prompt).__name__}")
+    prompt_ids = tokenizer.encode(prompt)
+    if not prompt_ids:
+        if options.bos_token_id is None:
+            raise OptionError("an empty prompt needs a bos_token_id, and the folder has none")
+        prompt_ids = [options.bos_token_id]
+    if len(prompt_ids) > config.n_positions:
+        raise OptionError(
+            f"the prompt has {len(prompt_ids)} tokens, the model's context is "
+            f"{config.n_positions}; shorten it"
+        )
+    options.new_token_budget(len(prompt_ids))
+    return Request(prompt_ids, options)
+
+
+def each_prompts_options(
+    prompts: Sequence[str], own: Sequence[Mapping[str, Any]] | None, shared: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the options given for each prompt: its own over the shared ones.
+
+    Raises:
+        OptionError: there are not as many as prompts.
+    """
+    if own is None:
+        return [{**shared}] * len(prompts)
+    if not isinstance(own, Sequence) or not all(isinstance(one, Mapping) for one in own):
+        raise OptionError("options should be a list with a dictionary of options for each prompt")
+    if len(own) != len(prompts):
+        raise OptionError(f"options has {len(own)} entries for {len(prompts)} prompts")
+    return [{**shared, **one} for one in own]

@@ -1,0 +1,104 @@
+"""What `bench` runs for one variant: `python -m pocketgpt.measure.bench_worker '{"folder": ...}'`.
+
+Prints one line of JSON: the figures, or `{"error": ...}`.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from ..errors import PocketGPTError
+from ..generation.scheduler import generate_rows
+from ..generation.sequence import Row
+from ..model import Model, load
+from .machine import peak_memory
+
+PROMPTS = (32, 512)  # tokens; and as many as the context holds
+BATCHES = (1, 8)
+NEW_TOKENS = 64
+RUNS = 3
+
+
+def measure(folder: str, variant: str, provider: Any, threads: int) -> dict[str, Any]:
+    """Return a variant's figures: fields of `VariantSpeed`."""
+    begin = time.perf_counter()
+    model = load(
+        folder,
+        variant,
+        provider=tuple(provider) if isinstance(provider, list) else provider,
+        threads=threads,
+    )
+    load_seconds = time.perf_counter() - begin
+    longest = model.config.n_positions - 1  # and one new token
+    lengths = sorted({min(length, longest) for length in (*PROMPTS, longest)})
+    prompt = min(lengths[0], longest // 2)
+    new_tokens = min(NEW_TOKENS, model.config.n_positions - prompt)
+    _decode(model, 1, prompt, 2)  # the first run allocates
+    first_token = {
+        length: statistics.median(_first_token(model, length) for _ in range(RUNS))
+        for length in lengths
+    }
+    decoded = {
+        rows: statistics.median(_decode(model, rows, prompt, new_tokens) for _ in range(RUNS))
+        for rows in BATCHES
+    }
+    return {
+        "load_seconds": load_seconds,
+        "first_token_seconds": first_token,
+        "decode_tokens_per_second": decoded,
+        "peak_memory_bytes": peak_memory(),
+        "step_bytes": _step_bytes(model, prompt + new_tokens // 2),
+    }
+
+
+def _rows(model: Model, count: int, prompt: int, new_tokens: int) -> list[Row]:
+    """Return so many texts to continue, of random tokens, that never end early."""
+    options = model.resolve({"max_new_tokens": new_tokens, "eos_token_id": []})
+    random = np.random.default_rng(0)
+    n_positions, vocab_size = model.config.n_positions, model.config.vocab_size
+    prompts = random.integers(0, vocab_size, (count, prompt)).tolist()
+    return [Row(model.tokenizer, ids, options, n_positions) for ids in prompts]
+
+
+def _run(model: Model, rows: list[Row]) -> list[Row]:
+    decoder = model.new_decoder(len(rows))
+    for _ in generate_rows(decoder, rows, model.config.n_positions, bool):
+        pass
+    return rows
+
+
+def _first_token(model: Model, prompt: int) -> float:
+    (row,) = _run(model, _rows(model, 1, prompt, 1))
+    return row.result().timings.time_to_first_token
+
+
+def _decode(model: Model, count: int, prompt: int, new_tokens: int) -> float:
+    """Return the new tokens a second of so many texts together, after the first ones."""
+    rows = _run(model, _rows(model, count, prompt, new_tokens))
+    slowest = max(row.result().timings.decode_seconds for row in rows)
+    return count * (new_tokens - 1) / slowest
+
+
+def _step_bytes(model: Model, length: int) -> int:
+    """Return what a step reads: the weights, and keys and values of `length` tokens."""
+    cache = model.new_decoder().cache
+    cache.reserve(length)
+    return model.manifest.variant(model.variant).bytes + cache.bytes * length // cache.capacity
+
+
+def main() -> None:
+    try:
+        found = measure(**json.loads(sys.argv[1]))
+    except PocketGPTError as error:
+        found = {"error": str(error)}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
