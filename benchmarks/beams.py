@@ -15,9 +15,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from pocketgpt.engine.cache import KeyValueCache
+
 import pocketgpt
 from pocketgpt.engine import decoder
-from pocketgpt.engine.cache import KeyValueCache
 from pocketgpt.folder.manifest import read_manifest
 from pocketgpt.generation import beam
 

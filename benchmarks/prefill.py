@@ -26,7 +26,7 @@ CHUNKS = (64, 128, 192, 256, 512)
 def seconds(model: pocketgpt.Model, token_ids: list[int], chunk: int) -> float:
     """Return how long `token_ids` take in chunks of `chunk`."""
     decoding.PREFILL_CHUNK = chunk
-    decoder = model.new_decoder()
+    decoder = model.decoder()
     decoder.cache.reserve(len(token_ids))
     begin = time.perf_counter()
     decoder.prefill(token_ids)

@@ -3,6 +3,7 @@
 from ._version import __version__
 from .errors import (
     CheckpointError,
+    InferenceError,
     MissingExtraError,
     ModelFolderError,
     OptionError,
@@ -32,6 +33,7 @@ __all__ = [
     "FileScore",
     "GenerationOptions",
     "GenerationResult",
+    "InferenceError",
     "MissingExtraError",
     "Model",
     "ModelFolderError",

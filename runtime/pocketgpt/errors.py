@@ -6,6 +6,7 @@
     ├── ModelFolderError              a model folder is missing, damaged or from another version
     │   └── VariantNotFoundError      the folder has no such variant
     ├── SessionError                  a saved session cannot be restored
+    ├── InferenceError                a graph that was loaded could not be run
     ├── ProviderError                 an execution provider is unavailable or not active
     ├── CheckpointError               a checkpoint cannot be exported (pocketgpt_export)
     ├── ProofError                    a graph differs from its checkpoint (pocketgpt_export)
@@ -36,6 +37,10 @@ class VariantNotFoundError(ModelFolderError):
 
 class SessionError(PocketGPTError):
     """A saved session is damaged, or belongs to another model or variant."""
+
+
+class InferenceError(PocketGPTError):
+    """A loaded graph could not be run: weights or inputs that do not fit, or memory gave out."""
 
 
 class ProviderError(PocketGPTError):

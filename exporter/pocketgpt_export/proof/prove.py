@@ -67,15 +67,15 @@ def failures(found: Mapping[str, float], allowed: float) -> list[str]:
 
 
 def _one_shot(model: Model, case: Expected) -> float:
-    return _worst(model.new_decoder().score(case.ids), case.logits)
+    return _worst(model.decoder().score(case.ids), case.logits)
 
 
 def _cached(model: Model, case: Expected) -> float:
-    return _worst(_steps(model.new_decoder().step, case.ids), case.logits)
+    return _worst(_steps(model.decoder().step, case.ids), case.logits)
 
 
 def _chunked(model: Model, case: Expected) -> float:
-    decoder = model.new_decoder()
+    decoder = model.decoder()
     edges = [0, *np.cumsum(CHUNKS).tolist(), len(case.ids)]
     chunks = [case.ids[a:b] for a, b in pairwise(edges) if case.ids[a:b]]
     return _worst(np.concatenate([decoder.score(chunk) for chunk in chunks]), case.logits)
@@ -83,7 +83,7 @@ def _chunked(model: Model, case: Expected) -> float:
 
 def _after_prefill(model: Model, case: Expected, prompt_tokens: int) -> float:
     """Feed a prompt at once and the other ids one at a time; compare from the prompt's end on."""
-    decoder = model.new_decoder()
+    decoder = model.decoder()
     found = decoder.prefill(case.ids[:prompt_tokens]).copy()
     rest = case.ids[prompt_tokens:]
     if rest:

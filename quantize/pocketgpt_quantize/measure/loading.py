@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pocketgpt
 from pocketgpt import Model
-from pocketgpt.engine.ort_session import open_session
+from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.config import read_config
 from pocketgpt.folder.manifest import read_manifest, variant_path
 from pocketgpt.text.tokenizer import Tokenizer
@@ -23,10 +23,9 @@ def load_sparingly(folder: Path, name: str) -> Model:
     if min(manifest.variant(name).bits.values()) <= KERNELS_OWN:
         return pocketgpt.load(folder, name)
     return Model(
-        session=open_session(folder / variant_path(name), sparing=True),
-        tokenizer=Tokenizer(folder / "tokenizer.json"),
-        config=read_config(folder),
-        manifest=manifest,
-        variant=name,
-        generation_defaults={},
+        open_graph(folder / variant_path(name), read_config(folder), sparing=True),
+        Tokenizer(folder / "tokenizer.json"),
+        manifest,
+        name,
+        {},
     )

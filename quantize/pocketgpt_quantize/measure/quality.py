@@ -134,8 +134,8 @@ class Reference:
         n_positions, done = model.config.n_positions, 0
 
         def new_decoder() -> Decoder:
-            decoder = model.new_decoder()
-            decoder.cache.reserve(n_positions)  # now: a cache that grows is copied
+            decoder = model.decoder()
+            decoder.reserve(n_positions)  # now: a cache that grows is copied
             return decoder
 
         for targets, logits in window_logits(
@@ -170,7 +170,7 @@ def prompts(token_ids: Sequence[int], n_positions: int) -> list[Sequence[int]]:
 
 def greedy(model: Model, prompt: Sequence[int]) -> list[int]:
     """Return the likeliest 64 tokens after a prompt (fewer in a short context), past any EOS."""
-    decoder = model.new_decoder()
+    decoder = model.decoder()
     logits = decoder.prefill(prompt)
     made = [int(logits[0].argmax())]
     while len(made) < min(GREEDY_TOKENS, model.config.n_positions - len(prompt)):

@@ -44,7 +44,7 @@ def measure_tolerance(
     windows = cut(token_ids, min(WINDOW_TOKENS, model.config.n_positions))
     expected, largest = [], 0.0
     for done, window in enumerate(windows):
-        whole = model.new_decoder().score(window).copy()
+        whole = model.decoder().score(window).copy()
         largest = max(largest, _chunked_apart(model, window, whole))
         largest = max(largest, _stepped_apart(model, [window], [whole]))
         expected.append(whole)
@@ -63,7 +63,7 @@ def cut(token_ids: Sequence[int], length: int) -> list[Sequence[int]]:
 
 def _chunked_apart(model: Model, window: Sequence[int], expected: Logits) -> float:
     """Return the largest difference from `[tokens, vocab_size]`, a few tokens at a time."""
-    decoder = model.new_decoder()
+    decoder = model.decoder()
     parts = (slice(start, start + CHUNK) for start in range(0, len(window), CHUNK))
     return max(float(np.abs(decoder.score(window[p]) - expected[p]).max()) for p in parts)
 
@@ -72,7 +72,7 @@ def _stepped_apart(
     model: Model, windows: Sequence[Sequence[int]], expected: Sequence[Logits]
 ) -> float:
     """Return the same for windows of one length, a token of each at a time."""
-    decoder = model.new_decoder(len(windows))
+    decoder = model.decoder(len(windows))
     largest = 0.0
     for tokens, logits in zip(zip(*windows, strict=True), zip(*expected, strict=True), strict=True):
         largest = max(largest, float(np.abs(decoder.step(tokens) - np.stack(logits)).max()))

@@ -155,6 +155,18 @@ def _parse(fields: dict[str, Any]) -> Manifest:
     return Manifest(**{**fields, "variants": variants})
 
 
+# Where nothing is asked for, in this order: on a CPU 8-bit weights are the fastest variant whose
+# text is as good as fp32's.
+PREFERRED_VARIANTS = ("int8", "fp32")
+
+
+def pick_variant(manifest: Manifest, variant: str | None) -> str:
+    """Return the variant asked for, or where none is, the first of int8 and fp32 that is there."""
+    if variant is not None:
+        return variant
+    return next((name for name in PREFERRED_VARIANTS if name in manifest.variants), "fp32")
+
+
 def check_files(folder: Path, variant: Variant, *, verify: bool) -> None:
     """Check that a variant's files are there with the recorded sizes and, if `verify`, hashes.
 

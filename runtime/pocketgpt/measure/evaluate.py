@@ -7,15 +7,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import validate
 from ..errors import OptionError
+from ..generation.generator import TextGenerator
 from ..generation.request import resolve_prompt
 from .metrics import METRICS
-
-if TYPE_CHECKING:
-    from ..model import Model
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Pair:
 
 
 def evaluate(
-    model: Model,
+    model: TextGenerator,
     path: Path,
     metric: str,
     batch_size: int,

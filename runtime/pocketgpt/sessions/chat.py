@@ -9,9 +9,10 @@ from typing import Any
 from ..errors import ModelFolderError, OptionError
 from ..extras import needs_extra
 from ..folder.config import read_json
+from ..generation.generator import TextGenerator
 from ..generation.prefix_cache import common_prefix
 from ..generation.stream import Stream
-from ..model import Model
+from .session import Session
 
 Turn = dict[str, str]  # "role" and "content", as chat templates have them
 Format = Callable[[Sequence[Turn]], str]
@@ -27,10 +28,10 @@ class Chat:
         session: the text they make.
     """
 
-    def __init__(self, model: Model, format_turns: Format) -> None:
+    def __init__(self, model: TextGenerator, format_turns: Format) -> None:
         """Start an empty conversation."""
         self.turns: list[Turn] = []
-        self.session = model.session()
+        self.session = Session(model)
         self._model = model
         self._format = format_turns
 

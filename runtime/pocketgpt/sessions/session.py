@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.decoder import Decoder
+from ..engine.contract import Array
 from ..errors import OptionError, SessionError
 from ..extras import needs_extra
 from ..folder.atomic import staging_folder
+from ..generation.generator import TextGenerator
+from ..generation.request import Request
 from ..generation.results import GenerationResult
-from ..generation.scheduler import generate_rows
-from ..generation.sequence import Row
+from ..generation.scheduler import Scheduler
 from ..generation.stream import Stream
-
-if TYPE_CHECKING:
-    from ..model import Model
 
 FORMAT = "pocketgpt-session-1"
 
@@ -41,11 +38,18 @@ class Session:
         >>> other = session.fork()
     """
 
-    def __init__(self, model: Model, decoder: Decoder, token_ids: Sequence[int] = ()) -> None:
-        """Use `Model.session` instead."""
+    def __init__(
+        self,
+        model: TextGenerator,
+        token_ids: Sequence[int] = (),
+        cache: tuple[Array, Array] | None = None,
+    ) -> None:
+        """Use `Model.session` instead; `cache` are keys and values as `Decoder.read` returns."""
         self.token_ids = list(token_ids)
         self._model = model
-        self._decoder = decoder
+        self._decoder = model.decoder()
+        if cache is not None:
+            self._decoder.write(*cache)
         self._streaming: Stream | None = None
 
     @property
@@ -113,17 +117,17 @@ class Session:
             cancelled: Callable[[], bool], done: Callable[[GenerationResult], None]
         ) -> Iterator[str]:
             model, decoder = self._model, self._decoder
-            row = Row(model.tokenizer, list(self.token_ids), resolved, model.config.n_positions)
-            # The last token is computed in any case: its logits are wanted.
-            decoder.rewind(min(decoder.cache.length, len(self.token_ids) - 1))
+            n_positions = model.config.n_positions
+            request = Request(list(self.token_ids), resolved)
+            (text,) = request.texts(model.tokenizer, n_positions, 0)
+            held = self.token_ids[: decoder.lengths[0]]
+            scheduler = Scheduler(decoder, n_positions, held=held, min_shared=1)
+            scheduler.submit(text)
             try:
-                if row.finish_reason is None:
-                    rows = generate_rows(decoder, [row], model.config.n_positions, cancelled)
-                    for _, piece in rows:
-                        yield piece
+                yield from (piece for _, piece in scheduler.run(cancelled))
             finally:
-                self.token_ids = row.ids.tolist()
-                done(row.result())
+                self.token_ids = text.ids.tolist()
+                done(text.result())
 
         self._streaming = Stream(pieces)
         return self._streaming
@@ -139,12 +143,12 @@ class Session:
             raise OptionError(f"rewind takes 0 to {len(self.token_ids)} tokens, not {count!r}")
         length = len(self.token_ids) - count
         del self.token_ids[length:]
-        self._decoder.rewind(min(length, self._decoder.cache.length))
+        self._decoder.rewind(min(length, int(self._decoder.lengths[0])))
 
     def fork(self) -> Session:
         """Return a session of its own that goes on from the same text."""
         self._settle()
-        return Session(self._model, self._decoder.fork(), self.token_ids)
+        return Session(self._model, self.token_ids, self._decoder.read())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the text and its cache to a safetensors file, replacing what is there in one step.
@@ -155,21 +159,20 @@ class Session:
         self._settle()
         with needs_extra("sessions"):
             from safetensors.numpy import save_file
-        cache = self._decoder.cache
-        filled = np.s_[0, :, : cache.length]
+        keys, values = self._decoder.read()
         tensors = {
             "token_ids": np.array(self.token_ids, np.int64),
-            "keys": np.stack([buffer[filled] for buffer in cache.keys]),
-            "values": np.stack([buffer[filled] for buffer in cache.values]),
+            "keys": keys,
+            "values": values,
         }
-        metadata = {"format": FORMAT, "model_sha256": _model_hash(self._model)}
+        metadata = {"format": FORMAT, "model_sha256": self._model.identity}
         path = Path(path)
         with staging_folder(path) as staging:
             save_file(tensors, staging / path.name, metadata)
             (staging / path.name).replace(path)
 
     @classmethod
-    def restore(cls, model: Model, path: Path) -> Session:
+    def restore(cls, model: TextGenerator, path: Path) -> Session:
         """Read a file that `save` wrote; `Model.restore` is the public way.
 
         Raises:
@@ -178,15 +181,7 @@ class Session:
         """
         tensors = _read(model, path)
         token_ids = tensors["token_ids"].tolist()
-        session = cls(model, model.new_decoder(), token_ids)
-        cache = session._decoder.cache
-        length = tensors["keys"].shape[2]
-        cache.reserve(length)
-        cache.length = length
-        for buffers, saved in ((cache.keys, tensors["keys"]), (cache.values, tensors["values"])):
-            for buffer, layer in zip(buffers, saved, strict=True):
-                buffer[0, :, :length] = layer
-        return session
+        return cls(model, token_ids, (tensors["keys"], tensors["values"]))
 
     def _settle(self) -> None:
         """End a stream that was left before its end: what it made is the session's."""
@@ -195,7 +190,7 @@ class Session:
         self._streaming = None
 
 
-def _read(model: Model, path: Path) -> dict[str, NDArray[Any]]:
+def _read(model: TextGenerator, path: Path) -> dict[str, NDArray[Any]]:
     with needs_extra("sessions"):
         from safetensors import SafetensorError, safe_open
     try:
@@ -203,18 +198,10 @@ def _read(model: Model, path: Path) -> dict[str, NDArray[Any]]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise SessionError(f"{path} is not a session that this PocketGPT can read")
-            if metadata.get("model_sha256") != _model_hash(model):
+            if metadata.get("model_sha256") != model.identity:
                 raise SessionError(
-                    f"{path} was saved with another model or variant than {model.variant}; "
-                    "load that one"
+                    f"{path} was saved with another model or variant than this one; load that one"
                 )
             return {name: file.get_tensor(name) for name in ("token_ids", "keys", "values")}
     except (OSError, SafetensorError) as error:
         raise SessionError(f"{path} cannot be read: {error}") from None
-
-
-def _model_hash(model: Model) -> str:
-    """Return one hash of the loaded variant's files, from the hashes in the manifest."""
-    records = model.manifest.variant(model.variant).files
-    joined = "\n".join(sorted(record.sha256 for record in records))
-    return hashlib.sha256(joined.encode("ascii")).hexdigest()
