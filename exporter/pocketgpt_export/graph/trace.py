@@ -67,6 +67,7 @@ def _finish(model: ir.Model, config: GPT2Config) -> None:
     """Settle what a trace cannot say: an input's default, the logits' shape, a clean header."""
     graph = model.graph
     model.producer_name, model.producer_version = "pocketgpt", __version__
+    model.metadata_props[contract.CONTEXT_PROPERTY] = str(config.n_positions)
     _forget_intermediate_shapes(graph)
     # GenAI allocates from the declared shape; asking for more rows overrides it at run time.
     graph.outputs[0].shape = ir.Shape(["batch_size", 1, config.vocab_size])

@@ -126,12 +126,10 @@ class HostBuffers(Buffers):
 
     def write(self, slot: int, start: int, keys: Array, values: Array) -> None:
         end = start + keys.shape[2]
+        if end == start:  # there may be no buffers yet
+            return
         for array, layer in zip(self._arrays, (*keys, *values), strict=True):
             array[slot, :, start:end] = layer
-
-    def views(self, slots: slice, end: int) -> list[Array]:
-        """Return every buffer's first `end` tokens of some slots, to be read and written."""
-        return [array[slots, :, :end] for array in self._arrays]
 
     def _grow(self, filled: int) -> None:
         old, self._arrays = self._arrays, self._allocate()
@@ -180,6 +178,8 @@ class DeviceBuffers(Buffers):
 
     def write(self, slot: int, start: int, keys: Array, values: Array) -> None:
         end = start + keys.shape[2]
+        if end == start:
+            return
         for value, layer in zip(self._values, (*keys, *values), strict=True):
             array = value.numpy()
             array[slot, :, start:end] = layer

@@ -42,6 +42,11 @@ class Decoder:
         return self._cache.slots
 
     @property
+    def engine_seconds(self) -> float:
+        """How long ONNX Runtime has run for this decoder in all."""
+        return self._passes.seconds
+
+    @property
     def cache_bytes(self) -> int:
         """Size of the cache's buffers."""
         return self._cache.bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,7 @@ class FusedPasses:
         cache: Buffers,
         run_options: ort.RunOptions | None = None,
     ) -> None:
+        self.seconds = 0.0
         self._session = session
         self._cache = cache
         self._run_options = run_options
@@ -44,7 +46,7 @@ class FusedPasses:
         binding = self._bind_chunk(token_ids, slot, start)
         logits = self._logits[slot : slot + 1]
         _bind_output(binding, LOGITS, logits)
-        run_bound(self._session, binding, self._run_options)
+        self._run(binding)
         return logits[:, 0]
 
     def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
@@ -52,7 +54,7 @@ class FusedPasses:
         binding.bind_ortvalue_input(NUM_LOGITS_TO_KEEP, every_token())
         # ONNX Runtime allocates: a buffer must have the one row that is declared.
         binding.bind_output(LOGITS)
-        run_bound(self._session, binding, self._run_options)
+        self._run(binding)
         logits: Logits = binding.get_outputs()[-1].numpy()[0]
         return logits
 
@@ -69,7 +71,7 @@ class FusedPasses:
         )
         logits = self._logits[first:last]
         _bind_output(binding, LOGITS, logits)
-        run_bound(self._session, binding, self._run_options)
+        self._run(binding)
         return logits[:, 0]
 
     def step(self, token_ids: Sequence[int], lengths: Lengths) -> Logits:
@@ -82,14 +84,20 @@ class FusedPasses:
         self._positions[:count, 0] = lengths
         self._mask[self._rows[:count], lengths] = 1
         self._masked[:count] += 1
-        run_bound(self._session, binding, self._run_options)
+        self._run(binding)
         return self._logits[:count, 0]
 
     def settle(self) -> None:
         pass
 
+    def _run(self, binding: ort.IOBinding) -> None:
+        begin = time.perf_counter()
+        run_bound(self._session, binding, self._run_options)
+        self.seconds += time.perf_counter() - begin
+
     def _reserve(self, tokens: int) -> None:
-        if self._cache.reserve(tokens):
+        self._cache.reserve(tokens)
+        if self._mask.shape[1] != self._cache.capacity:  # the buffers moved, whoever asked for it
             self._mask = np.zeros((self._cache.slots, self._cache.capacity), np.int64)
             self._masked[:] = 0
             self._steps.clear()

@@ -17,7 +17,12 @@ class Passes(Protocol):
 
     They fill the cache behind the lengths they are told, and keep no count of their own: a pass
     that fails has changed nothing. What they return is theirs and holds until the next pass.
+
+    Attributes:
+        seconds: how long ONNX Runtime has run in all.
     """
+
+    seconds: float
 
     def append(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         """Put tokens behind the `start` tokens of a slot; return `[1, vocab_size]` after them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,7 @@ class PortablePasses:
     """A step hands the cache that came out of the one before on; all else goes by the buffers."""
 
     def __init__(self, run: Run, config: ModelConfig, cache: Buffers) -> None:
+        self.seconds = 0.0
         self._run = run
         self._cache = cache
         self._n_layer = config.n_layer
@@ -131,5 +133,7 @@ class PortablePasses:
         places = [(layer, side) for side in SIDES for layer in range(self._n_layer)]
         for (layer, side), array in zip(places, past, strict=True):
             feeds[past_name(layer, side)] = np.ascontiguousarray(array)
+        begin = time.perf_counter()
         logits, *present = self._run(self._outputs, feeds)
+        self.seconds += time.perf_counter() - begin
         return logits, [*present[::2], *present[1::2]]  # they come layer by layer

@@ -46,19 +46,21 @@ class BeamSearch:
         self.finish_reason: FinishReason | None = texts[0].finish_reason
         self._search = _Search(texts[0], tokenizer)
         self._rows = _Rows(self.width, len(self.prompt_ids))
-        self._first = 0.0
+        self._first = self._engine_first = self._engine_last = 0.0
 
     @property
     def ids(self) -> Ids:
         """The tokens that all rows have in common from the first on: the prompt's."""
         return self.texts[0].ids[: len(self.prompt_ids)]
 
-    def advance(self, logits: Logits, copy_row: CopyRow) -> list[int] | None:
+    def advance(self, logits: Logits, copy_row: CopyRow, engine_seconds: float) -> list[int] | None:
         """Take the logits `[width, vocab_size]` after each row; return the rows' next tokens.
 
-        None at the end: then `texts` are filled.
+        None at the end: then `texts` are filled. `engine_seconds` is how long ONNX Runtime has run.
         """
-        self._first = self._first or time.perf_counter()
+        self._engine_last = engine_seconds
+        if not self._first:
+            self._first, self._engine_first = time.perf_counter(), engine_seconds
         out_of_time = self.texts[0].out_of_time
         if not self._search.advance(logits[self._rows.of_beam], out_of_time):
             self._fill("time")
@@ -83,9 +85,9 @@ class BeamSearch:
             self.texts, self._search.scores, self._search.texts, strict=False
         ):
             text.score = float(score)
-            text.begin_clock(self._first)
+            text.begin_clock(self._first, self._engine_first)
             for token_id in token_ids:
-                text.add(token_id)
+                text.add(token_id, self._engine_last)
             if text.finish_reason is None:
                 text.finish(reason)
         self.finish_reason = self.texts[0].finish_reason

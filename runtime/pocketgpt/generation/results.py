@@ -14,7 +14,8 @@ class Timings:
 
     `time_to_first_token` runs from the call to the first new token; `decode_seconds` from there to
     the last one, which is `new_tokens - 1` steps. `reused_tokens` of the prompt were in a cache and
-    not computed again.
+    not computed again. `engine_seconds` of the decoding was ONNX Runtime's, for all texts that were
+    decoded together: what is left of `decode_seconds` is the runtime's own.
     """
 
     prompt_tokens: int
@@ -22,6 +23,7 @@ class Timings:
     time_to_first_token: float
     decode_seconds: float
     reused_tokens: int = 0
+    engine_seconds: float = 0.0
 
     @property
     def tokens_per_second(self) -> float | None:

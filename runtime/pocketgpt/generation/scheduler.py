@@ -100,7 +100,9 @@ class Scheduler:
         """Step what runs, admit what waits, fill one pass; return what became final."""
         pieces = self._step()
         self._admit()
-        return pieces + self._fill()
+        pieces += self._fill()
+        self._admit()  # to the slots of texts that ended with their first token
+        return pieces
 
     def cancel(self) -> list[Piece]:
         """End every job; return what they had held back."""
@@ -159,11 +161,12 @@ class Scheduler:
         slot, count = self._longest_left(seat, ids)
         prefix = self._prefixes.longest(ids) if self._prefixes else None
         leader, led = self._longest_filling(seat, ids)
-        most = max(count, prefix[0] if prefix else 0, led)
-        if most < self._min_shared:
+        kept = prefix[0] if prefix else 0
+        most = max(count, kept, led)
+        if most < self._min_shared and not kept:
             self._table.empty(seat)
-        elif prefix and prefix[0] == most:
-            self._take_prefix(seat, prefix[1], min(most, len(ids) - 1))
+        elif prefix and kept and (kept == most or most < self._min_shared):
+            self._take_prefix(seat, prefix[1], min(kept, len(ids) - 1))
         elif count == most:
             self._take_slot(seat, slot, min(most, len(ids) - 1))
         else:
@@ -253,7 +256,8 @@ class Scheduler:
                 continue
             seat.leader = None
             same = seat.shared == len(seat.ids) == len(leader.ids)
-            self._take_slot(seat, leader.slots[0], seat.shared if same else seat.shared - 1)
+            count = seat.shared if same else min(seat.shared, len(seat.ids) - 1)
+            self._take_slot(seat, leader.slots[0], count)
             if same:
                 full.append(seat)
         return full
@@ -298,26 +302,26 @@ class Scheduler:
         for seat, text, token_id, row in zip(seats, texts, tokens, own, strict=True):
             text.record_logprobs(row, token_id)
             text.pipeline.accept(token_id)
-            piece = text.add(token_id)
+            piece = text.add(token_id, self._decoder.engine_seconds)
             seat.tokens = [token_id]
             if piece:
                 pieces.append((text, piece))
-            if text.finish_reason is not None:
+        # From behind: of rows that end together the last ones leave no gap.
+        for seat in sorted(seats, key=lambda seat: -seat.slots[0]):
+            if seat.job.finish_reason is not None:
                 self._leave(seat)
         return pieces
 
     def _advance(self, seat: Seat, search: BeamSearch, logits: Logits) -> list[Piece]:
-        tokens = search.advance(
-            logits, lambda source, target, start: self._copy_row(seat, source, target, start)
-        )
+        def copy_row(source: int, target: int, start: int) -> None:
+            self._decoder.copy_slot(seat.slots[source], seat.slots[target], start)
+
+        tokens = search.advance(logits, copy_row, self._decoder.engine_seconds)
         if tokens is not None:
             seat.tokens = tokens
             return []
         self._leave(seat)
         return [(text, text.text) for text in search.texts if text.text]
-
-    def _copy_row(self, seat: Seat, source: int, target: int, start: int) -> None:
-        self._decoder.copy_slot(seat.slots[source], seat.slots[target], start)
 
     def _leave(self, seat: Seat) -> None:
         """Take a seat out; its text may serve one that begins alike."""

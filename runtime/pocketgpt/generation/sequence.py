@@ -65,6 +65,7 @@ class TokenSequence:
         self._pieces: list[str] = []
         self._logprobs: list[TokenLogprobs] = []
         self._started = self._first = self._last = time.perf_counter()
+        self._engine_first = self._engine_last = 0.0
         if self.budget < 1:
             self.finish("length")
 
@@ -84,20 +85,25 @@ class TokenSequence:
         limit = self.options.max_time
         return limit is not None and time.perf_counter() - self._started > limit
 
-    def begin_clock(self, first: float) -> None:
+    def begin_clock(self, first: float, engine_seconds: float) -> None:
         """Say when the first token came, for a text whose tokens are added after the work."""
-        self._first = first
+        self._first, self._engine_first = first, engine_seconds
 
     def record_logprobs(self, logits: Logits, token_id: int) -> None:
         """Note what the model alone thinks of the token chosen; `logits` is `[vocab_size]`."""
         if self.options.logprobs is not None:
             self._logprobs.append(_logprobs(logits, token_id, self.options.logprobs))
 
-    def add(self, token_id: int) -> str:
-        """Append a token; return the text that is final by it, maybe none."""
-        self._last = time.perf_counter()
+    def add(self, token_id: int, engine_seconds: float = 0.0) -> str:
+        """Append a token; return the text that is final by it, maybe none.
+
+        Args:
+            token_id: the token.
+            engine_seconds: how long ONNX Runtime has run so far.
+        """
+        self._last, self._engine_last = time.perf_counter(), engine_seconds
         if not self.token_ids and self._first == self._started:
-            self._first = self._last
+            self.begin_clock(self._last, engine_seconds)
         self._append(token_id)
         piece = self._stop.push(self._characters.push(token_id))
         if piece:
@@ -136,6 +142,7 @@ class TokenSequence:
             time_to_first_token=self._first - self._started,
             decode_seconds=self._last - self._first,
             reused_tokens=self.reused_tokens,
+            engine_seconds=self._engine_last - self._engine_first,
         )
         return GenerationResult(
             text=self.text,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.decoder import Decoder
+from .results import FinishReason
 
 Ids = NDArray[np.int64]
 
@@ -30,6 +31,10 @@ class Job(Protocol):
     @property
     def ids(self) -> Ids:
         """The tokens that its first slot holds, as far as it is filled."""
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why it has ended; None while it goes on."""
 
     def cancel(self) -> list[tuple[Any, str]]:
         """End it; return what was held back."""
@@ -123,6 +128,7 @@ class SlotTable:
 
     def stop(self, seat: Seat, left: Ids | None = None) -> None:
         """Take a seat out; `left` are the tokens that its first slot goes on holding."""
+        before = seat.slots[0]
         if seat in self.filling:
             self.filling.remove(seat)
         else:
@@ -130,8 +136,8 @@ class SlotTable:
         for slot in seat.slots:
             self._free.add(slot)
             self._left.pop(slot, None)
-        if left is not None and len(left):
-            self._left[seat.slots[0]] = left
+        if left is not None and len(left) and seat.slots[0] == before:  # no other took its place
+            self._left[before] = left
 
     def refill(self, seat: Seat, ids: Sequence[int]) -> None:
         """Let a running seat of one row fill up again, from nothing."""
