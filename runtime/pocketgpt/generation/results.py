@@ -25,8 +25,8 @@ class Timings:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Decoding speed after the first token; None when there was no second one."""
-        if self.new_tokens < 2:
+        """Decoding speed after the first token; None without a second one, or without a tick."""
+        if self.new_tokens < 2 or self.decode_seconds <= 0:
             return None
         return (self.new_tokens - 1) / self.decode_seconds
 
