@@ -7,7 +7,8 @@ from typing import Any
 
 from ..errors import OptionError
 from ..model import load
-from ..sessions.chat import Chat, read_format
+from ..sessions.chat import Chat
+from ..text.chat_template import read_format
 from .console import progress_console
 from .generation_flags import with_generation_flags
 from .interrupt import cancel_on_interrupt
@@ -40,14 +41,18 @@ def chat(
 
 
 def _answer(conversation: Chat, line: str, generation: dict[str, Any]) -> None:
+    begun = False
     try:
         stream = conversation.reply(line, **generation)
-    except OptionError as error:  # this line's fault: the conversation goes on
-        progress_console.print(f"error: {error}", highlight=False, markup=False)
+        with cancel_on_interrupt(stream.cancel):
+            for piece in stream:
+                begun = True
+                print(piece, end="", flush=True)
+    except OptionError as error:  # this line's fault: the conversation goes on without it
+        if begun:
+            print()
+        progress_console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
         return
-    with cancel_on_interrupt(stream.cancel):
-        for piece in stream:
-            print(piece, end="", flush=True)
     print()
     assert stream.result is not None
     conversation.remember(stream.result.text)

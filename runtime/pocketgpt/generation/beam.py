@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.decoder import Decoder, PrefillCancelledError
-from ..text.tokenizer import TextStream, Tokenizer
+from ..text.text_stream import TextStream
+from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
 from .pipeline import constrain, nothing_left, warp
 from .processors import Logits, log_softmax

@@ -9,21 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..engine.decoder import Decoder
-from ..errors import OptionError, SessionError
-from ..extras import needs_extra
-from ..folder.atomic import staging_folder
+from ..errors import OptionError
 from ..generation.results import GenerationResult
 from ..generation.scheduler import generate_rows
 from ..generation.sequence import Row
 from ..generation.stream import Stream
+from .storage import read_session, write_session
 
 if TYPE_CHECKING:
     from ..model import Model
-
-FORMAT = "pocketgpt-session-1"
 
 
 class Session:
@@ -63,13 +59,15 @@ class Session:
         """Append a text, or token ids.
 
         A text's tokens begin where it begins: no token spans what was there before and what comes.
+        What the tokenizer puts before every text, a BOS for one, stands before the first one alone.
 
         Raises:
-            OptionError: it does not fit the context, or an id is not in the vocabulary.
+            OptionError: it is neither a text nor token ids, does not fit the context, or an id is
+                not in the vocabulary.
         """
         self._settle()
         config = self._model.config
-        new = self._model.tokenizer.encode(text) if isinstance(text, str) else list(text)
+        new = self._encode(text) if isinstance(text, str) else _token_ids(text)
         if not all(0 <= token_id < config.vocab_size for token_id in new):
             raise OptionError(f"a token id is outside the vocabulary of {config.vocab_size}")
         length = len(self.token_ids) + len(new)
@@ -150,23 +148,16 @@ class Session:
         """Write the text and its cache to a safetensors file, replacing what is there in one step.
 
         Raises:
+            SessionError: the file cannot be written.
             MissingExtraError: safetensors is not installed.
         """
         self._settle()
-        with needs_extra("sessions"):
-            from safetensors.numpy import save_file
         cache = self._decoder.cache
         filled = np.s_[0, :, : cache.length]
-        tensors = {
-            "token_ids": np.array(self.token_ids, np.int64),
-            "keys": np.stack([buffer[filled] for buffer in cache.keys]),
-            "values": np.stack([buffer[filled] for buffer in cache.values]),
-        }
-        metadata = {"format": FORMAT, "model_sha256": _model_hash(self._model)}
-        path = Path(path)
-        with staging_folder(path) as staging:
-            save_file(tensors, staging / path.name, metadata)
-            (staging / path.name).replace(path)
+        keys, values = (
+            np.stack([buffer[filled] for buffer in side]) for side in (cache.keys, cache.values)
+        )
+        write_session(Path(path), self.token_ids, keys, values, _model_hash(self._model))
 
     @classmethod
     def restore(cls, model: Model, path: Path) -> Session:
@@ -176,17 +167,24 @@ class Session:
             SessionError: the file is no session, is damaged, or is another model's or variant's.
             MissingExtraError: safetensors is not installed.
         """
-        tensors = _read(model, path)
-        token_ids = tensors["token_ids"].tolist()
-        session = cls(model, model.new_decoder(), token_ids)
+        session = cls(model, model.new_decoder())
         cache = session._decoder.cache
-        length = tensors["keys"].shape[2]
+        saved = read_session(
+            path, _model_hash(model), model.config, cache.keys[0].dtype, model.variant
+        )
+        session.token_ids = saved.token_ids
+        length = saved.keys.shape[2]
         cache.reserve(length)
         cache.length = length
-        for buffers, saved in ((cache.keys, tensors["keys"]), (cache.values, tensors["values"])):
-            for buffer, layer in zip(buffers, saved, strict=True):
+        for buffers, layers in ((cache.keys, saved.keys), (cache.values, saved.values)):
+            for buffer, layer in zip(buffers, layers, strict=True):
                 buffer[0, :, :length] = layer
         return session
+
+    def _encode(self, text: str) -> list[int]:
+        tokenizer = self._model.tokenizer
+        before = [] if self.token_ids else tokenizer.frame[0]
+        return [*before, *tokenizer.encode(text, add_special_tokens=False)]
 
     def _settle(self) -> None:
         """End a stream that was left before its end: what it made is the session's."""
@@ -195,22 +193,16 @@ class Session:
         self._streaming = None
 
 
-def _read(model: Model, path: Path) -> dict[str, NDArray[Any]]:
-    with needs_extra("sessions"):
-        from safetensors import SafetensorError, safe_open
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise SessionError(f"{path} is not a session that this PocketGPT can read")
-            if metadata.get("model_sha256") != _model_hash(model):
-                raise SessionError(
-                    f"{path} was saved with another model or variant than {model.variant}; "
-                    "load that one"
-                )
-            return {name: file.get_tensor(name) for name in ("token_ids", "keys", "values")}
-    except (OSError, SafetensorError) as error:
-        raise SessionError(f"{path} cannot be read: {error}") from None
+def _token_ids(ids: object) -> list[int]:
+    """Return token ids as plain integers; NumPy's are taken, true and 1.0 are none."""
+    if isinstance(ids, np.ndarray):
+        ids = [*ids]
+    if not isinstance(ids, Sequence) or isinstance(ids, (bytes, bytearray)):
+        raise OptionError(f"append takes a text or a list of token ids, not {type(ids).__name__}")
+    for token_id in ids:
+        if not isinstance(token_id, (int, np.integer)) or isinstance(token_id, bool):
+            raise OptionError(f"a token id should be a whole number, not {token_id!r}")
+    return [int(token_id) for token_id in ids]
 
 
 def _model_hash(model: Model) -> str:
