@@ -26,7 +26,7 @@ from .generation.sequence import Row
 from .generation.stream import BatchStream, Stream
 from .measure.evaluate import Evaluation, evaluate
 from .measure.score import Score, checked_stride, score_ids
-from .measure.score_file import FileScore, score_file
+from .measure.score_file import FileScore, TextFile, score_file
 from .sessions.session import Session
 from .text.tokenizer import Tokenizer
 
@@ -195,21 +195,25 @@ class Model:
 
     def score_file(
         self,
-        path: str | os.PathLike[str],
+        file: TextFile,
         *,
         stride: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> FileScore:
         """Score a UTF-8 text file, which may be larger than memory, as `score` scores a text.
 
+        Args:
+            file: its path, or a file opened in binary. It is read once: a pipe will do.
+            stride: tokens between two windows' starts; None for half the context.
+            progress: called with (tokens scored, tokens in all), the latter estimated until the
+                file is read.
+
         Raises:
             OptionError: it cannot be read or is too short, or the stride not within the context.
         """
         n_positions = self.config.n_positions
         stride = checked_stride(stride, n_positions)
-        return score_file(
-            Path(path), self.tokenizer, self.new_decoder, n_positions, stride, progress
-        )
+        return score_file(file, self.tokenizer, self.new_decoder, n_positions, stride, progress)
 
     def evaluate(
         self,
@@ -311,10 +315,11 @@ def load(
     manifest = read_manifest(folder)
     variant = pick_variant(manifest, variant)
     check_files(folder, manifest.variant(variant), verify=verify)
+    config = read_config(folder)
     return Model(
         session=open_session(folder / variant_path(variant), provider=provider, threads=threads),
-        tokenizer=Tokenizer(folder / "tokenizer.json"),
-        config=read_config(folder),
+        tokenizer=Tokenizer(folder / "tokenizer.json", config.vocab_size),
+        config=config,
         manifest=manifest,
         variant=variant,
         generation_defaults=read_generation_defaults(folder),

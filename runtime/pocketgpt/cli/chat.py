@@ -13,6 +13,7 @@ from .console import progress_console
 from .generation_flags import with_generation_flags
 from .interrupt import cancel_on_interrupt
 from .options import Folder, ProviderOption, ThreadsOption, VariantOption
+from .streams import UnreadableLineError, read_line
 
 
 @with_generation_flags
@@ -33,7 +34,7 @@ def chat(
     model = load(folder, variant, provider=provider, threads=threads)
     model.resolve(generation)
     conversation = Chat(model, format_turns)
-    while (line := _read_line()) is not None:
+    while (line := _next_line()) is not None:
         if line == "/new":
             conversation = Chat(model, format_turns)
         elif line:
@@ -51,19 +52,28 @@ def _answer(conversation: Chat, line: str, generation: dict[str, Any]) -> None:
     except OptionError as error:  # this line's fault: the conversation goes on without it
         if begun:
             print()
-        progress_console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        _show(error)
         return
     print()
     assert stream.result is not None
     conversation.remember(stream.result.text)
 
 
-def _read_line() -> str | None:
-    """Return the next line, None at the end; the prompt is for people only."""
-    if sys.stdin.isatty():
+def _next_line() -> str | None:
+    """Return the next line, empty where it cannot be read, None at the end.
+
+    The prompt is for people only.
+    """
+    if sys.stdin is not None and sys.stdin.isatty():
         progress_console.print("> ", end="")
     try:
-        line = sys.stdin.readline()
+        return read_line()
     except KeyboardInterrupt:
         return None
-    return line.strip() if line else None
+    except UnreadableLineError as error:
+        _show(error)
+        return ""
+
+
+def _show(error: OptionError) -> None:
+    progress_console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)

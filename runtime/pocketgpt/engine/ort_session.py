@@ -55,7 +55,7 @@ def open_session(
             path, options, providers=[(name, provider_options)], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         if name != CPU:
             raise ProviderError(f"provider {name!r} cannot run {path}: {reason}") from error
         raise ModelFolderError(f"ONNX Runtime cannot load {path}: {reason}") from error

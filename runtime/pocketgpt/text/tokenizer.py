@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +13,19 @@ import tokenizers
 from ..errors import ModelFolderError, OptionError
 
 LARGEST_FILE = 1 << 28  # bytes; the largest vocabularies in use take a tenth of it
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A text's ids with their places, special tokens of the post-processor left out.
+
+    `offsets` are the characters `(begin, end)` that a token stands for; `words` count the parts
+    that the pre-tokenizer cuts a text into, and added tokens, by token.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    words: list[int | None]
 
 
 class Tokenizer:
@@ -52,6 +66,15 @@ class Tokenizer:
                 model does not know.
             ModelFolderError: the tokenizer cannot encode this text.
         """
+        ids: list[int] = self._encode(text, add_special_tokens).ids
+        return ids
+
+    def encode_words(self, text: str) -> Encoding:
+        """Return the text's ids with their places; errors are those of `encode`."""
+        encoded = self._encode(text, False)
+        return Encoding(encoded.ids, encoded.offsets, encoded.word_ids)
+
+    def _encode(self, text: str, add_special_tokens: bool) -> tokenizers.Encoding:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -60,13 +83,33 @@ class Tokenizer:
                 f"{error.start}, which no encoding can write; remove it"
             ) from None
         with self._errors("cannot encode this text"):
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+            encoded = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+            ids = encoded.ids
         if self._vocab_size is not None and ids and max(ids) >= self._vocab_size:
             raise OptionError(
                 f"the text holds the token {self._tokenizer.id_to_token(max(ids))!r} of id "
                 f"{max(ids)}, outside the model's vocabulary of {self._vocab_size}; remove it"
             )
-        return ids
+        return encoded
+
+    @cached_property
+    def longest_added_token(self) -> int:
+        """Characters of the longest added token, 0 where there is none."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return max((len(token.content) for token in added), default=0)
+
+    @cached_property
+    def is_plain_bpe(self) -> bool:
+        """Whether ids are those of a BPE's merges alone, without unknown tokens or affixes."""
+        model = self._tokenizer.model
+        return isinstance(model, tokenizers.models.BPE) and not (
+            model.dropout
+            or model.unk_token
+            or model.continuing_subword_prefix
+            or model.end_of_word_suffix
+            or model.byte_fallback
+            or model.ignore_merges
+        )
 
     @cached_property
     def frame(self) -> tuple[list[int], list[int]]:
