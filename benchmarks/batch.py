@@ -2,10 +2,10 @@
 
     python benchmarks/batch.py FOLDER [--variant V] [--against CHECKOUT] [--rounds N] [--threads N]
 
-256 prompts of 16 to 256 random tokens, 16 to 128 new tokens each, greedy, `batch_size` 16. Every run
-is a process of its own; those of this checkout and of the other take turns, and the ratio is that of
-each pair, their median with the least and the greatest. *idle* counts slots that stood empty in a
-step while prompts waited. The table is Markdown.
+256 prompts of 16 to 256 random tokens, 16 to 128 new tokens each, greedy, `batch_size` 16. Every
+run is a process of its own; those of this checkout and of the other take turns, and the ratio is
+that of each pair, their median with the least and the greatest. *idle* counts slots that stood
+empty in a step while prompts waited. The table is Markdown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """PocketGPT's runtime: GPT-2 models from numpy, onnxruntime and tokenizers alone."""
 
 from ._version import __version__
+from .engine.decoder import Decoder
 from .errors import (
     CheckpointError,
     InferenceError,
@@ -15,7 +16,7 @@ from .errors import (
     VariantNotFoundError,
 )
 from .generation.options import GenerationOptions
-from .generation.results import GenerationResult, Timings, TokenLogprobs
+from .generation.results import Counters, GenerationResult, Timings, TokenLogprobs
 from .generation.stream import BatchStream, Stream
 from .measure.bench import Benchmark, VariantSpeed, bench
 from .measure.evaluate import Evaluation
@@ -29,6 +30,8 @@ __all__ = [
     "BatchStream",
     "Benchmark",
     "CheckpointError",
+    "Counters",
+    "Decoder",
     "Evaluation",
     "FileScore",
     "GenerationOptions",

@@ -11,7 +11,7 @@ from .engine.providers import Provider
 from .generation.generator import BATCH_SIZE, TextGenerator
 from .measure.evaluate import Evaluation, evaluate
 from .measure.score import Score, checked_stride, score_ids
-from .measure.score_file import FileScore, score_file
+from .measure.score_file import FileScore, TextFile, score_file
 from .sessions.session import Session
 
 
@@ -53,19 +53,25 @@ class Model(TextGenerator):
 
     def score_file(
         self,
-        path: str | os.PathLike[str],
+        file: TextFile,
         *,
         stride: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> FileScore:
         """Score a UTF-8 text file, which may be larger than memory, as `score` scores a text.
 
+        Args:
+            file: its path, or a file opened in binary. It is read once: a pipe will do.
+            stride: tokens between two windows' starts; None for half the context.
+            progress: called with (tokens scored, tokens in all), the latter estimated until the
+                file is read.
+
         Raises:
             OptionError: it cannot be read or is too short, or the stride not within the context.
         """
         n_positions = self.config.n_positions
         stride = checked_stride(stride, n_positions)
-        return score_file(Path(path), self.tokenizer, self.decoder, n_positions, stride, progress)
+        return score_file(file, self.tokenizer, self.decoder, n_positions, stride, progress)
 
     def evaluate(
         self,

@@ -76,7 +76,7 @@ class TextGenerator:
         path, config = folder / variant_path(variant), read_config(folder)
         return cls(
             open_graph(path, config, provider=provider, threads=threads),
-            Tokenizer(folder / "tokenizer.json"),
+            Tokenizer(folder / "tokenizer.json", config.vocab_size),
             manifest,
             variant,
             read_generation_defaults(folder),
@@ -160,15 +160,18 @@ class TextGenerator:
         prompts: list[str] = list(prompt) if several else [prompt]  # type: ignore[list-item]
         given = each_prompts_options(prompts, options, shared)
         requests = [self._request(text, own) for text, own in zip(prompts, given, strict=True)]
+        scheduler = self.scheduler(_slots(requests, batch_size))
         if several or requests[0].options.num_return_sequences > 1:
-            return BatchStream(
-                lambda cancelled, done: self._pieces(requests, batch_size, cancelled, done)
+            batch = BatchStream(
+                lambda cancelled, done: self._pieces(requests, scheduler, cancelled, done)
             )
+            batch.counters = scheduler.counters
+            return batch
 
         def pieces(
             cancelled: Callable[[], bool], done: Callable[[GenerationResult], None]
         ) -> Generator[str, None, None]:
-            indexed = self._pieces(requests, 1, cancelled, lambda results: done(results[0]))
+            indexed = self._pieces(requests, scheduler, cancelled, lambda results: done(results[0]))
             with closing(indexed):
                 yield from (piece for _, piece in indexed)
 
@@ -196,7 +199,7 @@ class TextGenerator:
     def _pieces(
         self,
         requests: Sequence[Request],
-        batch_size: int,
+        scheduler: Scheduler,
         cancelled: Callable[[], bool],
         done: Callable[[list[GenerationResult]], None],
     ) -> Generator[tuple[int, str], None, None]:
@@ -207,12 +210,22 @@ class TextGenerator:
             texts += made
             jobs += [BeamSearch(made, self.tokenizer)] if request.options.num_beams > 1 else made
         try:
-            widest = max((job.width for job in jobs), default=1)
-            wanted = max(widest, min(batch_size, sum(job.width for job in jobs)))
-            scheduler = self.scheduler(wanted)
             for job in jobs:
                 scheduler.submit(job)
             for text, piece in scheduler.run(cancelled):
                 yield text.index, piece
         finally:
             done([text.result() for text in texts])
+
+
+def _slots(requests: Sequence[Request], batch_size: int) -> int:
+    """Return how many rows to decode at once: no more than there are, nor fewer than a search has.
+
+    A search takes a row for each beam, and its texts share them.
+    """
+    widths = [request.options.num_beams for request in requests]
+    texts = [
+        request.options.num_return_sequences if width == 1 else width
+        for request, width in zip(requests, widths, strict=True)
+    ]
+    return max(1, *widths, min(batch_size, sum(texts))) if requests else 1

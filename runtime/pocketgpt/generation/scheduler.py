@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from .beam import BeamSearch
 from .pipeline import choose_tokens
 from .prefix_cache import Prefix, PrefixCache, common_prefix
 from .processors import Logits
+from .results import Counters
 from .sequence import Piece, TokenSequence
 from .slots import Ids, Seat, SlotTable
 
@@ -25,23 +25,6 @@ PREFILL_TOGETHER = 1024  # tokens, padding included, of a pass of several prompt
 MIN_SHARED = 16  # tokens; a shorter common beginning is sooner computed again than looked for
 
 AnyJob = TokenSequence | BeamSearch
-
-
-@dataclass
-class Counters:
-    """What a scheduler has done.
-
-    `steps` of `rows` in all; `idle` slots in those steps, summed, while jobs waited; `passes` of
-    prefill over `prefilled` tokens and `padding`; `shared` tokens that were copied instead.
-    """
-
-    steps: int = 0
-    rows: int = 0
-    idle: int = 0
-    passes: int = 0
-    prefilled: int = 0
-    padding: int = 0
-    shared: int = 0
 
 
 class Scheduler:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..text.stop_filter import StopFilter
-from ..text.tokenizer import TextStream, Tokenizer
+from ..text.text_stream import TextStream
+from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
 from .pipeline import Pipeline
 from .processors import Logits, log_softmax

@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..engine.contract import Array
-from ..errors import OptionError, SessionError
-from ..extras import needs_extra
-from ..folder.atomic import staging_folder
+from ..errors import OptionError
 from ..generation.generator import TextGenerator
 from ..generation.request import Request
 from ..generation.results import GenerationResult
 from ..generation.scheduler import Scheduler
 from ..generation.stream import Stream
-
-FORMAT = "pocketgpt-session-1"
+from .storage import read_session, write_session
 
 
 class Session:
@@ -67,13 +63,15 @@ class Session:
         """Append a text, or token ids.
 
         A text's tokens begin where it begins: no token spans what was there before and what comes.
+        What the tokenizer puts before every text, a BOS for one, stands before the first one alone.
 
         Raises:
-            OptionError: it does not fit the context, or an id is not in the vocabulary.
+            OptionError: it is neither a text nor token ids, does not fit the context, or an id is
+                not in the vocabulary.
         """
         self._settle()
         config = self._model.config
-        new = self._model.tokenizer.encode(text) if isinstance(text, str) else list(text)
+        new = self._encode(text) if isinstance(text, str) else _token_ids(text)
         if not all(0 <= token_id < config.vocab_size for token_id in new):
             raise OptionError(f"a token id is outside the vocabulary of {config.vocab_size}")
         length = len(self.token_ids) + len(new)
@@ -154,22 +152,11 @@ class Session:
         """Write the text and its cache to a safetensors file, replacing what is there in one step.
 
         Raises:
+            SessionError: the file cannot be written.
             MissingExtraError: safetensors is not installed.
         """
         self._settle()
-        with needs_extra("sessions"):
-            from safetensors.numpy import save_file
-        keys, values = self._decoder.read()
-        tensors = {
-            "token_ids": np.array(self.token_ids, np.int64),
-            "keys": keys,
-            "values": values,
-        }
-        metadata = {"format": FORMAT, "model_sha256": self._model.identity}
-        path = Path(path)
-        with staging_folder(path) as staging:
-            save_file(tensors, staging / path.name, metadata)
-            (staging / path.name).replace(path)
+        write_session(Path(path), self.token_ids, *self._decoder.read(), self._model.identity)
 
     @classmethod
     def restore(cls, model: TextGenerator, path: Path) -> Session:
@@ -179,9 +166,19 @@ class Session:
             SessionError: the file is no session, is damaged, or is another model's or variant's.
             MissingExtraError: safetensors is not installed.
         """
-        tensors = _read(model, path)
-        token_ids = tensors["token_ids"].tolist()
-        return cls(model, token_ids, (tensors["keys"], tensors["values"]))
+        saved = read_session(
+            path,
+            model.identity,
+            model.config,
+            model.graph.contract.cache_dtype,
+            model.variant,
+        )
+        return cls(model, saved.token_ids, (saved.keys, saved.values))
+
+    def _encode(self, text: str) -> list[int]:
+        tokenizer = self._model.tokenizer
+        before = [] if self.token_ids else tokenizer.frame[0]
+        return [*before, *tokenizer.encode(text, add_special_tokens=False)]
 
     def _settle(self) -> None:
         """End a stream that was left before its end: what it made is the session's."""
@@ -190,18 +187,13 @@ class Session:
         self._streaming = None
 
 
-def _read(model: TextGenerator, path: Path) -> dict[str, NDArray[Any]]:
-    with needs_extra("sessions"):
-        from safetensors import SafetensorError, safe_open
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise SessionError(f"{path} is not a session that this PocketGPT can read")
-            if metadata.get("model_sha256") != model.identity:
-                raise SessionError(
-                    f"{path} was saved with another model or variant than this one; load that one"
-                )
-            return {name: file.get_tensor(name) for name in ("token_ids", "keys", "values")}
-    except (OSError, SafetensorError) as error:
-        raise SessionError(f"{path} cannot be read: {error}") from None
+def _token_ids(ids: object) -> list[int]:
+    """Return token ids as plain integers; NumPy's are taken, true and 1.0 are none."""
+    if isinstance(ids, np.ndarray):
+        ids = [*ids]
+    if not isinstance(ids, Sequence) or isinstance(ids, (bytes, bytearray)):
+        raise OptionError(f"append takes a text or a list of token ids, not {type(ids).__name__}")
+    for token_id in ids:
+        if not isinstance(token_id, (int, np.integer)) or isinstance(token_id, bool):
+            raise OptionError(f"a token id should be a whole number, not {token_id!r}")
+    return [int(token_id) for token_id in ids]
