@@ -24,6 +24,7 @@ from .generation.results import GenerationResult
 from .generation.scheduler import generate_texts
 from .generation.sequence import Row
 from .generation.stream import BatchStream, Stream
+from .generation.vocabulary import Vocabulary
 from .measure.evaluate import Evaluation, evaluate
 from .measure.score import Score, checked_stride, score_ids
 from .measure.score_file import FileScore, score_file
@@ -44,6 +45,7 @@ class Model:
         config: the model's shape.
         manifest: what the folder holds.
         variant: the loaded variant's name.
+        vocabulary: the tokens, for constraints on what is generated.
         prefixes: what earlier prompts left in memory, where `load` was told to keep any.
     """
 
@@ -63,6 +65,7 @@ class Model:
         self.manifest = manifest
         self.variant = variant
         self.prefixes = PrefixCache(prefix_cache_bytes)
+        self.vocabulary = Vocabulary(tokenizer, config.vocab_size)
         self._session = session
         self._defaults = generation_defaults
 
@@ -168,7 +171,7 @@ class Model:
         Raises:
             OptionError: one is unknown, out of range, or does not suit the model.
         """
-        return resolve_options(self._defaults, options, self.config)
+        return resolve_options(self._defaults, options, self.config, self.vocabulary)
 
     def score(
         self,
@@ -258,7 +261,7 @@ class Model:
         prompts: list[list[Row]] = []
         index = 0
         for request in requests:
-            prompts.append(request.rows(self.tokenizer, n_positions, index))
+            prompts.append(request.rows(self.tokenizer, self.vocabulary, n_positions, index))
             index += len(prompts[-1])
         try:
             texts = generate_texts(

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ..engine.decoder import Decoder, PrefillCancelledError
 from ..text.tokenizer import TextStream, Tokenizer
 from .options import GenerationOptions
-from .pipeline import constrain, nothing_left, warp
+from .pipeline import Pipeline
 from .processors import Logits, log_softmax
+from .sampler import nothing_left
 from .sequence import Row
 from .topk import top
 
@@ -76,6 +77,7 @@ class _Search:
         self.parents = np.arange(self.num_beams)
         self.scores = np.full(self.num_beams, _BAD)
         self.texts: list[list[int]] = [[] for _ in range(self.num_beams)]
+        self._pipelines = [row.pipeline.fork() for _ in range(self.num_beams)]
         self._random = row.random
         self._budget = row.budget
         self._prompt_length = len(row.prompt_ids)
@@ -89,36 +91,51 @@ class _Search:
     def advance(self, logits: Logits, stop_now: bool) -> bool:
         """Take the logits `[num_beams, vocab_size]` after each beam; return whether to go on."""
         log_probs = self._log_probs(logits)
+        if not (log_probs.max(axis=-1) > -np.inf).any():  # every beam has ended, or may not go on
+            if self._ended.any():
+                return False
+            raise nothing_left()
         flat = (log_probs + self._running[:, None]).ravel()
         picked = self._pick(flat, max(2, 1 + len(self.options.eos_token_ids)) * self.num_beams)
         parents, tokens = np.divmod(picked, log_probs.shape[1])
         candidates = np.concatenate([self.ids[parents], tokens[:, None]], axis=1)
-        ends = np.array([stop_now or self._ends(ids) for ids in candidates])
+        pipelines = self._continued(parents, tokens)
+        ends = np.array(
+            [
+                stop_now or pipeline.complete or self._ends(ids)
+                for ids, pipeline in zip(candidates, pipelines, strict=True)
+            ]
+        )
         self._collect(candidates, flat[picked], ends)
         going_on = flat[picked] + np.where(ends, _BAD, np.float32(0))
         best = top(going_on, self.num_beams)
         self._running, self.parents, self.ids = going_on[best], parents[best], candidates[best]
+        self._pipelines = [pipelines[i] for i in best]
         self._improvable = self._improvable and self._may_improve()
         full = self._ended.all() and self.options.early_stopping is True
         return bool(self._improvable and not full and not ends.all())
 
     def _log_probs(self, logits: Logits) -> Logits:
-        options = self.options
         scores = log_softmax(logits)
-        scores = constrain(scores, self.ids, self._prompt_length, self._budget, options)
-        alive = scores.max(axis=-1) > -np.inf
-        if not alive.any():
-            raise nothing_left()
-        if options.do_sample:
-            scores[alive] = warp(scores[alive], options)
+        for pipeline, row in zip(self._pipelines, scores, strict=True):
+            pipeline.constrain(row)
+            if row.max() > -np.inf:
+                row[:] = pipeline.warp(row)
         return scores
+
+    def _continued(self, parents: NDArray[np.int64], tokens: NDArray[np.int64]) -> list[Pipeline]:
+        """Return a pipeline for each candidate."""
+        pipelines = [self._pipelines[parent].fork() for parent in parents.tolist()]
+        for pipeline, token_id in zip(pipelines, tokens.tolist(), strict=True):
+            pipeline.accept(token_id)
+        return pipelines
 
     def _pick(self, flat: Scores, count: int) -> NDArray[np.int64]:
         """Return the best candidates, or so many drawn without replacement in their order.
 
         The largest of scores plus Gumbel noise are such a draw: https://arxiv.org/abs/1903.06059
         """
-        if self.options.do_sample:
+        if self._random is not None:
             flat = flat + self._random.gumbel(size=len(flat)).astype(np.float32)
         return top(flat, min(count, len(flat)))
 

@@ -1,134 +1,253 @@
-"""Options of a generation, under Hugging Face's names and with transformers' defaults."""
+"""Options of a generation, under Hugging Face's names and with transformers' defaults.
+
+Each is declared once, here: its default, what kind of value it takes, and what it does. From that
+come the checks below, the command line's flags (cli/generation_flags.py), docs/options.md
+(options_page.py) and the docstring; option_types.py is held to it by a test.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
-from .. import validate
 from ..errors import OptionError
+from .option_kinds import (
+    Callables,
+    Choice,
+    Decay,
+    FrozenMapping,
+    Json,
+    Kind,
+    Number,
+    SequenceBias,
+    Switch,
+    Text,
+    Texts,
+    TokenBias,
+    TokenId,
+    TokenIds,
+    TokenSequences,
+    Whole,
+)
 
 DEFAULT_NEW_TOKENS = 20  # transformers' default when neither length is given
 
 
-@dataclass(frozen=True)
-class GenerationOptions:
-    """How to generate.
+def option(
+    kind: Kind, default: Any, description: str, *, flag: bool = True, drawing: bool = False
+) -> Any:
+    """Declare an option.
 
     Args:
-        max_new_tokens: most tokens to generate; takes precedence over `max_length`.
-        max_length: most tokens, the prompt's included. Without both, 20 new tokens.
-        min_new_tokens: no end of text before this many new tokens.
-        do_sample: draw each token at random instead of taking the likeliest one.
-        temperature: what logits are divided by before drawing; above 0.
-        top_k: draw among this many likeliest tokens; 0 for all.
-        top_p: draw among the likeliest tokens that together reach this probability; in (0, 1].
-        min_p: draw among the tokens at least this fraction as likely as the likeliest; in [0, 1].
-        typical_p: draw among the tokens whose information is closest to the expected one, as many
-            as reach this probability; in (0, 1].
-        seed: makes the draws repeatable; None for fresh ones every time.
-        repetition_penalty: above 1 makes every token of the prompt and the text less likely.
-        presence_penalty: subtracted from the logit of a generated token, as OpenAI's API does it;
-            in [-2, 2].
-        frequency_penalty: the same, for every time the token was generated; in [-2, 2].
-        logit_bias: token id to a number in [-100, 100] that is added to its logit.
-        no_repeat_ngram_size: no sequence of this many tokens comes twice; 0 for off.
-        bad_words_ids: sequences of token ids that never come.
-        suppress_tokens: token ids that never come.
-        forced_eos_token_id: the last token when the length runs out, or several to choose from.
-        eos_token_id: a generated token that ends the text, or several of them.
-        bos_token_id: what an empty prompt starts from.
-        stop_strings: strings that end the text and are cut from it.
-        max_time: seconds after which no further token is begun.
-        num_beams: beams of a beam search; 1 for none.
-        length_penalty: the power of the length that a beam's score is divided by.
-        early_stopping: True ends a beam search once `num_beams` texts are finished; False when a
-            better one is unlikely; "never" only when none is possible.
-        num_return_sequences: texts for each prompt.
-        logprobs: how many of the likeliest tokens to report at every step with their
-            log-probabilities, besides the chosen one; None for no report.
-        context_overflow: "stop" at the context's end, or "reprefill": go on from the first `keep`
-            tokens and the newest half of the context, computed afresh.
-        keep: how many first tokens a reprefill keeps.
+        kind: what values it takes. Where the default is None or empty, None is the default, too.
+        default: its value where nothing is said.
+        description: what it does; a sentence or two.
+        flag: whether the command line has it.
+        drawing: whether it changes nothing where nothing is drawn.
+    """
+    metadata = {"kind": kind, "help": description, "flag": flag, "drawing": drawing}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How to generate; docs/options.md lists every option with its default and what it does.
 
     Raises:
         OptionError: a value is out of range, or two do not go together; the message names them.
     """
 
-    max_new_tokens: int | None = None
-    max_length: int | None = None
-    min_new_tokens: int | None = None
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 50
-    top_p: float = 1.0
-    min_p: float | None = None
-    typical_p: float = 1.0
-    seed: int | None = None
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: Mapping[int, float] = dataclasses.field(default_factory=dict)
-    no_repeat_ngram_size: int = 0
-    bad_words_ids: Sequence[Sequence[int]] = ()
-    suppress_tokens: Sequence[int] = ()
-    forced_eos_token_id: int | Sequence[int] | None = None
-    eos_token_id: int | Sequence[int] | None = None
-    bos_token_id: int | None = None
-    stop_strings: str | Sequence[str] = ()
-    max_time: float | None = None
-    num_beams: int = 1
-    length_penalty: float = 1.0
-    early_stopping: bool | str = False
-    num_return_sequences: int = 1
-    logprobs: int | None = None
-    context_overflow: str = "stop"
-    keep: int = 0
+    max_new_tokens: int | None = option(
+        Whole(1), None, "Most tokens to generate; goes before max_length. Without both, 20."
+    )
+    max_length: int | None = option(Whole(1), None, "Most tokens, the prompt's included.")
+    min_new_tokens: int | None = option(Whole(), None, "No end of text before so many new tokens.")
+    min_length: int = option(
+        Whole(), 0, "No end of text before so many tokens, the prompt's included."
+    )
+    do_sample: bool = option(
+        Switch(), False, "Draw each token at random instead of taking the likeliest one."
+    )
+    temperature: float = option(
+        Number(above=0, hint="; for the likeliest token every time use do_sample=False"),
+        1.0,
+        "What logits are divided by before drawing.",
+        drawing=True,
+    )
+    top_k: int = option(
+        Whole(), 50, "Draw among this many likeliest tokens; 0 for all.", drawing=True
+    )
+    top_p: float = option(
+        Number(above=0, at_most=1),
+        1.0,
+        "Draw among the likeliest tokens that together reach this probability.",
+        drawing=True,
+    )
+    min_p: float | None = option(
+        Number(at_least=0, at_most=1),
+        None,
+        "Draw among the tokens at least this fraction as likely as the likeliest.",
+        drawing=True,
+    )
+    typical_p: float = option(
+        Number(above=0, at_most=1),
+        1.0,
+        "Draw among the tokens whose information is closest to the expected one, as many as "
+        "reach this probability.",
+        drawing=True,
+    )
+    xtc_probability: float = option(
+        Number(at_least=0, at_most=1),
+        0.0,
+        "How often the likeliest choices are excluded (XTC): all tokens that reach xtc_threshold "
+        "but the last of them.",
+        drawing=True,
+    )
+    xtc_threshold: float = option(
+        Number(above=0, at_most=1),
+        0.1,
+        "Probability from which on xtc_probability excludes a token; above 0.5 none can be.",
+        drawing=True,
+    )
+    seed: int | None = option(
+        Whole(), None, "Makes the draws repeatable; fresh ones every time without.", drawing=True
+    )
+    repetition_penalty: float = option(
+        Number(above=0), 1.0, "Above 1 makes every token of the prompt and the text less likely."
+    )
+    encoder_repetition_penalty: float = option(
+        Number(above=0), 1.0, "Above 1 makes every token of the prompt more likely."
+    )
+    presence_penalty: float = option(
+        Number(at_least=-2, at_most=2),
+        0.0,
+        "Subtracted from the logit of a generated token, as OpenAI's API does it.",
+    )
+    frequency_penalty: float = option(
+        Number(at_least=-2, at_most=2), 0.0, "The same, for every time the token was generated."
+    )
+    logit_bias: Mapping[int, float] = option(
+        TokenBias(), FrozenMapping(), "Added to these tokens' logits, as OpenAI's API does it."
+    )
+    sequence_bias: Mapping[tuple[int, ...], float] | Sequence[Any] = option(
+        SequenceBias(),
+        FrozenMapping(),
+        "Added to the logit of a sequence's last token where the text ends with the others.",
+    )
+    dry_multiplier: float = option(
+        Number(at_least=0),
+        0.0,
+        "DRY: a token that would go on repeating n tokens of the text, n at least "
+        "dry_allowed_length, loses dry_multiplier * dry_base ** (n - dry_allowed_length) of its "
+        "logit; 0 for off.",
+    )
+    dry_base: float = option(Number(at_least=1), 1.75, "See dry_multiplier.")
+    dry_allowed_length: int = option(Whole(), 2, "See dry_multiplier.")
+    dry_penalty_last_n: int = option(
+        Whole(-1), -1, "How many newest tokens DRY looks at; -1 for all, 0 for none."
+    )
+    dry_sequence_breakers: Sequence[str] = option(
+        Texts(), ("\n", ":", '"', "*"), "Strings that no repetition DRY sees goes across."
+    )
+    no_repeat_ngram_size: int = option(
+        Whole(), 0, "No sequence of this many tokens comes twice; 0 for off."
+    )
+    encoder_no_repeat_ngram_size: int = option(
+        Whole(), 0, "No sequence of this many tokens comes that the prompt has; 0 for off."
+    )
+    bad_words_ids: Sequence[Sequence[int]] = option(
+        TokenSequences(), (), "Sequences of token ids that never come."
+    )
+    suppress_tokens: Sequence[int] = option(TokenIds(), (), "Token ids that never come.")
+    forced_bos_token_id: int | None = option(
+        TokenId(), None, "The token after a prompt of one token."
+    )
+    forced_eos_token_id: int | Sequence[int] | None = option(
+        TokenIds(single=True),
+        None,
+        "The last token when the length runs out, or several to choose from.",
+    )
+    exponential_decay_length_penalty: tuple[int, float] | None = option(
+        Decay(),
+        None,
+        "(start, factor): after this many new tokens the end of text becomes likelier by the "
+        "factor with every token.",
+    )
+    renormalize_logits: bool = option(
+        Switch(), False, "Make what was changed a distribution again, before beams are compared."
+    )
+    logits_processor: Sequence[Callable[..., Any]] = option(
+        Callables(),
+        (),
+        "Functions (ids, logits) -> logits of your own, called at every step for every text; "
+        "see below.",
+        flag=False,
+    )
+    json_schema: str | Mapping[str, Any] | bool | None = option(
+        Json(), None, "The text is JSON that this schema allows; a dictionary, or JSON text."
+    )
+    regex: str | None = option(
+        Text(), None, "The text is what this regular expression matches as a whole."
+    )
+    grammar: str | None = option(
+        Text(), None, "The text is what this grammar produces, in llguidance's dialect of Lark."
+    )
+    eos_token_id: int | Sequence[int] | None = option(
+        TokenIds(single=True), None, "A generated token that ends the text, or several of them."
+    )
+    bos_token_id: int | None = option(
+        TokenId(), None, "What an empty prompt starts from.", flag=False
+    )
+    stop_strings: str | Sequence[str] = option(
+        Texts(single=True), (), "Strings that end the text and are cut from it."
+    )
+    max_time: float | None = option(
+        Number(above=0), None, "Seconds after which no further token is begun."
+    )
+    num_beams: int = option(Whole(1), 1, "Beams of a beam search; 1 for none.")
+    length_penalty: float = option(
+        Number(at_least=-10, at_most=10),
+        1.0,
+        "The power of the length that a beam's score is divided by.",
+    )
+    early_stopping: bool | Literal["never"] = option(
+        Choice((True, False, "never")),
+        False,
+        "True ends a beam search once num_beams texts are finished; False when a better one is "
+        'unlikely; "never" only when none is possible.',
+    )
+    num_return_sequences: int = option(Whole(1), 1, "Texts for each prompt.")
+    logprobs: int | None = option(
+        Whole(),
+        None,
+        "How many of the likeliest tokens to report at every step with their log-probabilities, "
+        "besides the chosen one.",
+    )
+    context_overflow: Literal["stop", "reprefill"] = option(
+        Choice(("stop", "reprefill")),
+        "stop",
+        '"stop" at the context\'s end, or "reprefill": go on from the first keep tokens and the '
+        "newest half of the context, computed afresh.",
+    )
+    keep: int = option(Whole(), 0, "How many first tokens a reprefill keeps.")
 
     def __post_init__(self) -> None:
-        self._check_numbers()
-        validate.one_of("do_sample", self.do_sample, (True, False))
-        validate.one_of("early_stopping", self.early_stopping, (True, False, "never"))
-        validate.one_of("context_overflow", self.context_overflow, ("stop", "reprefill"))
-        validate.token_ids("eos_token_id", self.eos_token_ids)
-        validate.token_ids("forced_eos_token_id", self.forced_eos_token_ids)
-        validate.token_ids("suppress_tokens", self.suppress_tokens)
-        validate.bias("logit_bias", self.logit_bias)
-        validate.texts("stop_strings", self.stops)
-        if not isinstance(self.bad_words_ids, Sequence) or not all(self.bad_words_ids):
-            raise OptionError(
-                "bad_words_ids should be a list of lists of token ids, none empty, "
-                f"not {self.bad_words_ids!r}"
-            )
-        for word in self.bad_words_ids:
-            validate.token_ids("bad_words_ids", word)
-        self._check_combinations()
+        """Check every value, and keep it in a form that nobody else can change.
 
-    def _check_numbers(self) -> None:
-        for name in ("max_new_tokens", "max_length"):
-            validate.whole(name, getattr(self, name), at_least=1, optional=True)
-        for name in ("min_new_tokens", "seed", "bos_token_id", "logprobs"):
-            validate.whole(name, getattr(self, name), at_least=0, optional=True)
-        for name in ("top_k", "no_repeat_ngram_size", "keep"):
-            validate.whole(name, getattr(self, name), at_least=0)
-        for name in ("num_beams", "num_return_sequences"):
-            validate.whole(name, getattr(self, name), at_least=1)
-        if not validate.is_number(self.temperature) or self.temperature <= 0:
-            raise OptionError(
-                f"temperature should be above 0, not {self.temperature!r}; "
-                "for the likeliest token every time use do_sample=False"
-            )
-        validate.number("top_p", self.top_p, above=0, at_most=1)
-        validate.number("typical_p", self.typical_p, above=0, at_most=1)
-        validate.number("min_p", self.min_p, at_least=0, at_most=1, optional=True)
-        validate.number("repetition_penalty", self.repetition_penalty, above=0)
-        validate.number("presence_penalty", self.presence_penalty, at_least=-2, at_most=2)
-        validate.number("frequency_penalty", self.frequency_penalty, at_least=-2, at_most=2)
-        validate.number("max_time", self.max_time, above=0, optional=True)
-        validate.number("length_penalty", self.length_penalty, at_least=-10, at_most=10)
+        Raises:
+            OptionError: a value is out of range, or two do not go together; the message names them.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None and field.default in (None, (), FrozenMapping()):
+                value = field.default
+            elif value is not field.default:
+                value = field.metadata["kind"].read(field.name, value)
+            object.__setattr__(self, field.name, value)
+        self._check_combinations()
 
     def _check_combinations(self) -> None:
         returned = self.num_return_sequences
@@ -140,6 +259,8 @@ class GenerationOptions:
                 )
             if self.logprobs is not None:
                 raise OptionError("logprobs is not there for beam search; use num_beams=1")
+            if self.xtc_probability:
+                raise OptionError("xtc_probability is not there for beam search; use num_beams=1")
             if self.context_overflow != "stop":
                 raise OptionError("context_overflow='reprefill' needs num_beams=1")
         elif returned > 1 and not self.do_sample:
@@ -147,6 +268,15 @@ class GenerationOptions:
                 f"num_return_sequences={returned} would give the same text {returned} times; "
                 "use do_sample=True or num_beams"
             )
+        self._check_constraint()
+
+    def _check_constraint(self) -> None:
+        given = [name for name in CONSTRAINTS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise OptionError(f"{' and '.join(given)} do not go together; choose one")
+        for name in ("forced_bos_token_id", "forced_eos_token_id"):
+            if given and getattr(self, name) is not None:
+                raise OptionError(f"{name} would break {given[0]}; leave one of them out")
 
     @cached_property  # read for every token
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -163,6 +293,12 @@ class GenerationOptions:
         """The strings that end a text."""
         return _as_tuple(self.stop_strings)
 
+    @cached_property
+    def constraint(self) -> tuple[str, str] | None:
+        """Which of `CONSTRAINTS` the text has to meet, and its text; None for none."""
+        given = ((name, getattr(self, name)) for name in CONSTRAINTS)
+        return next(((name, text) for name, text in given if text is not None), None)
+
     @classmethod
     def resolve(cls, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> GenerationOptions:
         """Combine a folder's generation_config.json with a call's keyword arguments.
@@ -178,26 +314,27 @@ class GenerationOptions:
             raise OptionError(
                 f"unknown option {', '.join(unknown)}; there are {', '.join(sorted(known))}"
             )
-        folder = {name: defaults[name] for name in known if defaults.get(name) is not None}
+        folder = {
+            name: defaults[name]
+            for name in known - {"logits_processor"}
+            if defaults.get(name) is not None
+        }
         return cls(**{**folder, **given})
 
     def check_vocabulary(self, vocab_size: int) -> None:
-        """Check that every token id that shapes the logits is in the vocabulary.
+        """Check that every token id is in the vocabulary.
 
         Raises:
             OptionError: one is not; the message names the option.
         """
-        named = {
-            "bad_words_ids": [token_id for word in self.bad_words_ids for token_id in word],
-            "suppress_tokens": self.suppress_tokens,
-            "forced_eos_token_id": self.forced_eos_token_ids,
-            "logit_bias": tuple(self.logit_bias),
-        }
-        for name, token_ids in named.items():
-            for token_id in token_ids:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            for token_id in field.metadata["kind"].token_ids(value):
                 if token_id >= vocab_size:
                     raise OptionError(
-                        f"{name} has token id {token_id}, and the vocabulary has {vocab_size}"
+                        f"{field.name} has token id {token_id}, and the vocabulary has {vocab_size}"
                     )
 
     def new_token_budget(self, prompt_length: int) -> int:
@@ -218,10 +355,11 @@ class GenerationOptions:
         return self.max_length - prompt_length
 
 
+CONSTRAINTS = ("json_schema", "regex", "grammar")
+
+
 def _as_tuple(value: Any) -> tuple[Any, ...]:
-    """Return one or several of something as a tuple; what is neither stays to be refused."""
+    """Return one or several of something as a tuple."""
     if value is None:
         return ()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(value)
-    return (value,)
+    return value if isinstance(value, tuple) else (value,)

@@ -11,6 +11,7 @@ from ..folder.config import ModelConfig
 from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
 from .sequence import Row
+from .vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -20,24 +21,39 @@ class Request:
     prompt_ids: list[int]
     options: GenerationOptions
 
-    def rows(self, tokenizer: Tokenizer, n_positions: int, first_index: int) -> list[Row]:
+    def rows(
+        self, tokenizer: Tokenizer, vocabulary: Vocabulary, n_positions: int, first_index: int
+    ) -> list[Row]:
         """Return the texts to make of it, not yet begun; the clocks of all start now."""
         return [
-            Row(tokenizer, self.prompt_ids, self.options, n_positions, first_index + i, i)
+            Row(
+                tokenizer,
+                self.prompt_ids,
+                self.options,
+                n_positions,
+                first_index + i,
+                i,
+                vocabulary,
+            )
             for i in range(self.options.num_return_sequences)
         ]
 
 
 def resolve_options(
-    defaults: Mapping[str, Any], given: Mapping[str, Any], config: ModelConfig
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+    config: ModelConfig,
+    vocabulary: Vocabulary,
 ) -> GenerationOptions:
     """Combine a folder's defaults with a call's options and check them against the model.
 
     Raises:
         OptionError: an option is unknown, out of range, or does not suit the model.
+        MissingExtraError: a constraint's library is not installed.
     """
     options = GenerationOptions.resolve(defaults, given)
     options.check_vocabulary(config.vocab_size)
+    vocabulary.constraint(options)  # compiled once, here, so that a bad one is refused at once
     half = config.n_positions // 2
     if options.context_overflow == "reprefill" and options.keep >= config.n_positions - half:
         raise OptionError(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ..engine.decoder import Decoder, PrefillCancelledError
 from ..text.tokenizer import Tokenizer
 from .beam import beam_search
+from .pipeline import choose_tokens
 from .prefix_cache import PrefixCache
 from .processors import Logits
 from .sequence import Row
@@ -68,8 +69,12 @@ def generate_rows(
     except PrefillCancelledError:
         return
     while True:
-        for slot, row in enumerate(active):
-            piece = row.add(row.choose(logits[slot : slot + 1]))
+        tokens = choose_tokens(
+            [row.pipeline for row in active], logits, [row.random for row in active]
+        )
+        for row, token_id, scores in zip(active, tokens.tolist(), logits, strict=True):
+            row.report(scores, token_id)
+            piece = row.add(token_id)
             if row.finish_reason is None and row.out_of_time:
                 piece += row.finish("time")
             if piece:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from ..text.stop_filter import StopFilter
 from ..text.tokenizer import TextStream, Tokenizer
 from .options import GenerationOptions
-from .pipeline import choose, constrain
+from .pipeline import Pipeline
 from .processors import Logits, log_softmax
 from .results import FinishReason, GenerationResult, Timings, TokenLogprobs
 from .topk import top
+from .vocabulary import Vocabulary
 
 
 class Row:
@@ -37,6 +38,7 @@ class Row:
         n_positions: int,
         index: int = 0,
         sequence: int = 0,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         """Start behind a prompt; `sequence` counts the texts returned for the same one."""
         self.index = index
@@ -50,8 +52,11 @@ class Row:
         self.budget = options.new_token_budget(len(prompt_ids))
         if options.context_overflow == "stop":
             self.budget = min(self.budget, n_positions - len(prompt_ids))
-        seed = None if options.seed is None else [options.seed, sequence]
-        self.random = np.random.default_rng(seed)
+        self.pipeline = Pipeline.build(options, prompt_ids, self.budget, vocabulary=vocabulary)
+        self.random: np.random.Generator | None = None
+        if options.do_sample:
+            seed = None if options.seed is None else [options.seed, sequence]
+            self.random = np.random.default_rng(seed)
         self._ids = np.array([*prompt_ids], np.int64)
         self._characters = TextStream(tokenizer)
         self._stop = StopFilter(options.stops)
@@ -77,17 +82,14 @@ class Row:
         limit = self.options.max_time
         return limit is not None and time.perf_counter() - self._started > limit
 
-    def choose(self, logits: Logits) -> int:
-        """Return the next token for logits `[1, vocab_size]`."""
-        options = self.options
-        allowed = constrain(logits, self.ids[None], len(self.prompt_ids), self.budget, options)
-        token_id = choose(allowed, options, self.random)
-        if options.logprobs is not None:
-            self._logprobs.append(_logprobs(logits[0], token_id, options.logprobs))
-        return token_id
+    def report(self, logits: Logits, token_id: int) -> None:
+        """Keep what `logprobs` asks for of a token chosen for logits `[vocab_size]`."""
+        if self.options.logprobs is not None:
+            self._logprobs.append(_logprobs(logits, token_id, self.options.logprobs))
 
     def add(self, token_id: int) -> str:
         """Append a token; return the text that is final by it, maybe none."""
+        self.pipeline.accept(token_id)
         self._last = time.perf_counter()
         if not self.token_ids:
             self._first = self._last
@@ -97,7 +99,7 @@ class Row:
             self._pieces.append(piece)
         if token_id in self.options.eos_token_ids:
             return piece + self.finish("eos")
-        if self._stop.found:
+        if self._stop.found or self.pipeline.complete:
             return piece + self.finish("stop")
         if len(self.token_ids) >= self.budget:
             return piece + self.finish("length")

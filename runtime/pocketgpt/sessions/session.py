@@ -113,7 +113,13 @@ class Session:
             cancelled: Callable[[], bool], done: Callable[[GenerationResult], None]
         ) -> Iterator[str]:
             model, decoder = self._model, self._decoder
-            row = Row(model.tokenizer, list(self.token_ids), resolved, model.config.n_positions)
+            row = Row(
+                model.tokenizer,
+                list(self.token_ids),
+                resolved,
+                model.config.n_positions,
+                vocabulary=model.vocabulary,
+            )
             # The last token is computed in any case: its logits are wanted.
             decoder.rewind(min(decoder.cache.length, len(self.token_ids) - 1))
             try:

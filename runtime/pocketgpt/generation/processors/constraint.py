@@ -1,0 +1,78 @@
+"""A grammar that the new text has to follow, by llguidance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from ...errors import OptionError
+from .base import MINUS_INFINITY, Logits, Processor
+
+_BROKEN = ("ParserTooComplex", "LexerTooComplex", "InternalError")
+
+
+class Constraint(Processor):
+    """Rule out every token after which the new text could no longer become what it has to be.
+
+    The end of text may come where the text is complete. The prompt is no part of it.
+
+    Attributes:
+        complete: the text is what it has to be, and nothing can follow.
+    """
+
+    def __init__(
+        self, matcher: Any, eos_token_ids: Sequence[int], suppressed_ids: Sequence[int], said: str
+    ) -> None:
+        """Begin before the first new token.
+
+        Args:
+            matcher: llguidance's LLMatcher, fresh.
+            eos_token_ids: what ends a text; never part of it, whatever text it stands for.
+            suppressed_ids: what llguidance takes for the end of text, and is none here.
+            said: how errors name the option.
+        """
+        self.complete = False
+        self._matcher = matcher
+        self._eos = list(eos_token_ids)
+        self._suppressed = [*suppressed_ids, *eos_token_ids]
+        self._said = said
+        self._dead = False
+
+    def process(self, logits: Logits) -> None:
+        """Change the logits `[vocab]` in place."""
+        allowed = np.zeros(len(logits), bool)
+        if not self._dead:
+            mask = np.frombuffer(self._matcher.compute_logit_bias(), np.uint8)[: len(logits)]
+            allowed[: len(mask)] = mask
+            self._check()
+            allowed[self._suppressed] = False
+            if self._matcher.is_accepting():
+                allowed[self._eos] = True
+        kept = np.flatnonzero(allowed)
+        if 2 * len(kept) > len(logits):
+            logits[np.flatnonzero(~allowed)] = MINUS_INFINITY
+        else:
+            values = logits[kept]
+            logits.fill(MINUS_INFINITY)
+            logits[kept] = values
+
+    def accept(self, token_id: int) -> None:
+        """Take the text's next token; after one that was ruled out (a beam's) nothing may come."""
+        if self._dead or token_id in self._eos or not self._matcher.consume_token(token_id):
+            self._check()
+            self._dead = True
+        else:
+            self.complete = self._matcher.is_stopped()
+
+    def fork(self) -> Self:
+        """Return one in the same state that goes on by itself."""
+        twin = super().fork()
+        twin._matcher = self._matcher.deep_copy()
+        return twin
+
+    def _check(self) -> None:
+        if self._matcher.is_error() and self._matcher.stop_reason() in _BROKEN:
+            reason = " ".join(self._matcher.get_error().split())
+            raise OptionError(f"{self._said} is too complex to follow: {reason[:200]}")
