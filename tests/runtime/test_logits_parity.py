@@ -138,7 +138,7 @@ def _prompt_repetition(random: Random, vocab: int) -> Any:
     return (
         lambda prompt: PromptRepetitionPenalty(prompt, penalty),
         lambda prompt: reference.EncoderRepetitionPenaltyLogitsProcessor(
-            penalty, torch.tensor([prompt])
+            penalty, torch.LongTensor([prompt])
         ),
     )
 
@@ -155,7 +155,9 @@ def _prompt_ngrams(random: Random, vocab: int) -> Any:
     size = int(random.integers(1, 5))
     return (
         lambda prompt: NoRepeatNgrams(size, prompt, prompt_only=True),
-        lambda prompt: reference.EncoderNoRepeatNGramLogitsProcessor(size, torch.tensor([prompt])),
+        lambda prompt: reference.EncoderNoRepeatNGramLogitsProcessor(
+            size, torch.LongTensor([prompt])
+        ),
     )
 
 
@@ -338,7 +340,8 @@ def transformers_scores(
         config, input_ids_seq_length=prompt, encoder_input_ids=torch.tensor([ids[:prompt]])
     )
     scores: NDArray[np.float32] = processors(torch.tensor([ids]), torch.tensor(row[None])).numpy()
-    return scores[0]
+    row = scores[0]
+    return row
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # transformers': top_p without do_sample

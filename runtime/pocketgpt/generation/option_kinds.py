@@ -360,18 +360,18 @@ class Text(Kind):
 
 @dataclass(frozen=True)
 class Json(Text):
-    """A JSON value, or its text; kept as text."""
+    """A JSON object, or its text; kept as text."""
 
     @property
     def says(self) -> str:
         return "a JSON schema, as a dictionary or as text"
 
     def read(self, name: str, value: object) -> str:
-        if not isinstance(value, (str, bool, Mapping)):
+        if not isinstance(value, (str, Mapping)):
             raise validate.refused(name, self.says, value)
         try:
             schema = json.loads(value) if isinstance(value, str) else value
-            if not isinstance(schema, (bool, dict)):
+            if not isinstance(schema, dict):
                 raise validate.refused(name, self.says, value)
             return json.dumps(schema)
         except (ValueError, TypeError, RecursionError) as error:

@@ -46,7 +46,7 @@ class GenerationOptionsDict(TypedDict, total=False):
     exponential_decay_length_penalty: tuple[int, float] | None
     renormalize_logits: bool
     logits_processor: Sequence[Callable[..., Any]]
-    json_schema: str | Mapping[str, Any] | bool | None
+    json_schema: str | Mapping[str, Any] | None
     regex: str | None
     grammar: str | None
     eos_token_id: int | Sequence[int] | None

@@ -186,7 +186,7 @@ class GenerationOptions:
         "see below.",
         flag=False,
     )
-    json_schema: str | Mapping[str, Any] | bool | None = option(
+    json_schema: str | Mapping[str, Any] | None = option(
         Json(), None, "The text is JSON that this schema allows; a dictionary, or JSON text."
     )
     regex: str | None = option(

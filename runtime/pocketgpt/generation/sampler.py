@@ -76,7 +76,7 @@ class Sampler:
         """
         ids, scores = self.narrow(scores)
         probability, threshold = self._xtc
-        if probability and random.random() <= probability:
+        if probability and threshold <= 0.5 and random.random() <= probability:
             ids, scores = _only(exclude_top(scores, threshold), ids, scores)
         drawn = leading(np.exp(scores - scores.max()), random.random())
         return drawn if ids is None else int(ids[drawn])

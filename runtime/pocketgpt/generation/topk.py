@@ -11,7 +11,7 @@ _GROUP = 64  # scores of which only the largest is looked at first
 _BLOCK = 256  # weights that are summed at once
 _FEW = 2048  # keys that are sorted outright
 _BINS = np.float32(1024)  # of the histogram that says which of more keys are sorted
-_WIDTHS = tuple(map(np.float32, (5, 10, np.finfo(np.float32).max)))  # how far from the smallest
+_WIDTHS = (np.float32(5), np.float32(10), np.finfo(np.float32).max)  # how far from the smallest
 
 
 def largest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -63,10 +63,11 @@ def reach(keys: NDArray[np.float32], weights: NDArray[np.float32], target: float
     keys, weights, before = keys[near], weights[near], 0.0
     if len(keys) > _FEW and (span := keys.max() - first) > 0:
         bins = ((keys - first) * (_BINS / span)).astype(np.intp)
-        sums = np.cumsum(np.bincount(bins, weights))
-        crowded = min(int(sums.searchsorted(target)), len(sums) - 1)
-        window = np.flatnonzero(bins == crowded)
-        keys, weights, before = keys[window], weights[window], sums[crowded - 1] if crowded else 0.0
+        masses = np.cumsum(np.bincount(bins, weights))
+        reached = min(int(masses.searchsorted(target)), len(masses) - 1)
+        window = np.flatnonzero(bins == reached)
+        before = float(masses[reached - 1]) if reached else 0.0
+        keys, weights = keys[window], weights[window]
     order = np.argsort(keys, kind="stable")
     sums = before + np.cumsum(weights[order], dtype=np.float64)
     place = min(int(sums.searchsorted(target)), len(keys) - 1)

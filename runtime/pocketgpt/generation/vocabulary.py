@@ -45,8 +45,10 @@ class Vocabulary:
         matcher = self._once((name, text), lambda: self._matcher(name, text))
         with self._lock:
             matcher = matcher.deep_copy()
+        # An end of text that stands for some text would be junk behind what the grammar asks for.
         eos = options.eos_token_ids
-        return Constraint(matcher, eos, [self._grammar_eos], name)
+        silent = [token_id for token_id in eos if not self._tokenizer.token_bytes(token_id)]
+        return Constraint(matcher, silent, [self._grammar_eos, *eos], name)
 
     def breakers(self, strings: Sequence[str]) -> Breakers:
         """Return the tokens that hold one of `strings`, or begin it, and what then has to follow.
@@ -82,7 +84,7 @@ class Vocabulary:
 
     def _matcher(self, name: str, text: str) -> Any:
         with needs_extra("constraints"):
-            from llguidance import LLMatcher
+            from llguidance import LLMatcher, LLParserLimits
         if name == "json_schema":
             grammar = LLMatcher.grammar_from_json_schema(
                 text, defaults={"whitespace_pattern": _JSON_SPACE}
@@ -91,7 +93,8 @@ class Vocabulary:
             grammar = LLMatcher.grammar_from_regex(text)
         else:
             grammar = LLMatcher.grammar_from_lark(text)
-        matcher = LLMatcher(self._grammar_tokenizer, grammar, log_level=0)
+        limits = LLParserLimits(verbose_errors=False)
+        matcher = LLMatcher(self._grammar_tokenizer, grammar, log_level=0, limits=limits)
         if matcher.is_error():
             reason = " ".join(matcher.get_error().split())
             raise OptionError(f"{name} cannot be followed: {reason[:300]}")

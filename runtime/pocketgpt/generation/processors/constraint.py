@@ -10,8 +10,6 @@ import numpy as np
 from ...errors import OptionError
 from .base import MINUS_INFINITY, Logits, Processor
 
-_BROKEN = ("ParserTooComplex", "LexerTooComplex", "InternalError")
-
 
 class Constraint(Processor):
     """Rule out every token after which the new text could no longer become what it has to be.
@@ -29,8 +27,8 @@ class Constraint(Processor):
 
         Args:
             matcher: llguidance's LLMatcher, fresh.
-            eos_token_ids: what ends a text; never part of it, whatever text it stands for.
-            suppressed_ids: what llguidance takes for the end of text, and is none here.
+            eos_token_ids: what ends a text, and stands for none itself.
+            suppressed_ids: what is no part of a text, whatever text it stands for.
             said: how errors name the option.
         """
         self.complete = False
@@ -60,11 +58,10 @@ class Constraint(Processor):
 
     def accept(self, token_id: int) -> None:
         """Take the text's next token; after one that was ruled out (a beam's) nothing may come."""
-        if self._dead or token_id in self._eos or not self._matcher.consume_token(token_id):
-            self._check()
-            self._dead = True
-        else:
-            self.complete = self._matcher.is_stopped()
+        ended = self._dead or token_id in self._eos
+        self._dead = ended or not self._matcher.try_consume_tokens([token_id])
+        self._check()
+        self.complete = not self._dead and self._matcher.is_stopped()
 
     def fork(self) -> Self:
         """Return one in the same state that goes on by itself."""
@@ -73,6 +70,6 @@ class Constraint(Processor):
         return twin
 
     def _check(self) -> None:
-        if self._matcher.is_error() and self._matcher.stop_reason() in _BROKEN:
+        if self._matcher.is_error():
             reason = " ".join(self._matcher.get_error().split())
             raise OptionError(f"{self._said} is too complex to follow: {reason[:200]}")
