@@ -73,6 +73,7 @@ def test_flags_reach_the_library(
         (["--logit-bias", "inf=1"], "logit_bias should be ID=NUMBER"),
         (["--logit-bias", "nan=1"], "logit_bias should be ID=NUMBER"),
         (["--logit-bias", "5.7=1"], "logit_bias should be ID=NUMBER"),
+        (["--logit-bias", "5,6=1"], "logit_bias should be ID=NUMBER"),
         (["--logit-bias", "5=nan"], "logit_bias of token 5 should be"),
         (["--logit-bias", "5=1e400"], "logit_bias of token 5 should be"),
         (["--logit-bias", "9" * 30 + "=1"], "logit_bias has token id 999"),

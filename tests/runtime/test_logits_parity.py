@@ -339,9 +339,8 @@ def transformers_scores(
     processors = model._get_logits_processor(
         config, input_ids_seq_length=prompt, encoder_input_ids=torch.tensor([ids[:prompt]])
     )
-    scores: NDArray[np.float32] = processors(torch.tensor([ids]), torch.tensor(row[None])).numpy()
-    row = scores[0]
-    return row
+    scores: Logits = processors(torch.tensor([ids]), torch.tensor(row[None])).numpy()[0]
+    return scores
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # transformers': top_p without do_sample

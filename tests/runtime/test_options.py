@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -227,6 +228,13 @@ def test_the_documents_table_is_the_declarations() -> None:
     page = (ROOT / "docs" / "options.md").read_text("utf-8")
     assert with_table(page) == page
     assert page.count("\n| `") == len(FIELDS)
+
+
+def test_the_documents_examples_run(tiny: pocketgpt.Model) -> None:
+    page = (ROOT / "docs" / "options.md").read_text("utf-8")
+    examples = doctest.DocTestParser().get_doctest(page, {"model": tiny}, "options.md", None, 0)
+    assert len(examples.examples) >= 6
+    assert doctest.DocTestRunner().run(examples).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,9 @@ class Pipeline:
         listed += _rules(options, prompt_ids, budget)
         if functions := (*options.logits_processor, *processors):
             listed.append(CustomProcessors(functions, prompt_ids))
-        constraint = None if vocabulary is None else vocabulary.constraint(options)
+        constraint = None
+        if options.constraint is not None:
+            constraint = _needed(vocabulary, options.constraint[0]).constraint(options)
         if constraint is not None:
             listed.append(constraint)
         sampler = Sampler(options) if options.do_sample else None
@@ -190,14 +192,13 @@ def _penalties(
     if options.logit_bias:
         yield TokenBias(options.logit_bias)
     if options.dry_multiplier and options.dry_penalty_last_n:
-        if vocabulary is None:
-            raise OptionError("dry_multiplier needs a tokenizer, and there is none")
+        known = _needed(vocabulary, "dry_multiplier")
         yield Dry(
             options.dry_multiplier,
             options.dry_base,
             options.dry_allowed_length,
             options.dry_penalty_last_n,
-            vocabulary.breakers(options.dry_sequence_breakers),
+            known.breakers(options.dry_sequence_breakers),
             prompt_ids,
         )
 
@@ -225,3 +226,9 @@ def _rules(
         yield LengthDecay(*options.exponential_decay_length_penalty, eos)
     if options.suppress_tokens:
         yield SuppressTokens(options.suppress_tokens)
+
+
+def _needed(vocabulary: Vocabulary | None, option: str) -> Vocabulary:
+    if vocabulary is None:
+        raise OptionError(f"{option} needs the model's vocabulary, and there is none")
+    return vocabulary

@@ -86,7 +86,7 @@ def nothing_left() -> OptionError:
     """Return the error of options that rule out every token."""
     return OptionError(
         "the options rule out every token of the vocabulary; see suppress_tokens, "
-        "bad_words_ids, no_repeat_ngram_size and min_new_tokens"
+        "bad_words_ids, no_repeat_ngram_size, min_new_tokens, logits_processor and constraints"
     )
 
 
