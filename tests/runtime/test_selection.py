@@ -67,4 +67,5 @@ def test_reach_equals_sorting_all_keys(size: int, width: float) -> None:
     sums = np.cumsum(weights[order], dtype=np.float64)
     for target in (0.5, 1.0, *(np.round(random.random(20) * sums[-1])), sums[-1], sums[-1] + 1):
         place = min(int(sums.searchsorted(target)), size - 1)
-        assert reach(keys, weights, float(target)) == keys[order[place]]
+        for near in (0.5, 10.0):
+            assert reach(keys, weights, float(target), near) == keys[order[place]]

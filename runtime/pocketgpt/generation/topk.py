@@ -11,11 +11,13 @@ _GROUP = 64  # scores of which only the largest is looked at first
 _BLOCK = 256  # weights that are summed at once
 _FEW = 2048  # keys that are sorted outright
 _BINS = np.float32(1024)  # of the histogram that says which of more keys are sorted
-_WIDTHS = (np.float32(5), np.float32(10), np.finfo(np.float32).max)  # how far from the smallest
+_LARGEST = np.finfo(np.float32).max
 
 
 def largest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Return the indices, ascending, of the `count` largest and of any that tie with the last."""
+    if len(scores) <= _FEW:
+        return np.flatnonzero(scores >= np.partition(scores, -count)[-count])
     candidates = nearly_largest(scores, count)
     among = scores[candidates]
     best: NDArray[np.int64] = candidates[among >= np.partition(among, -count)[-count]]
@@ -48,25 +50,27 @@ def top(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     return best
 
 
-def reach(keys: NDArray[np.float32], weights: NDArray[np.float32], target: float) -> np.float32:
+def reach(
+    keys: NDArray[np.float32], weights: NDArray[np.float32], target: float, width: float
+) -> np.float32:
     """Return the key with which the weights, taken by ascending key, add up to `target`.
 
-    The largest key, where all of them do not; an infinite one counts as no key. Keys are
-    logarithms of some kind: few lie near the smallest, and mostly those are enough. Of many, a
-    histogram says between which two the sum reaches the target, and only those are sorted.
+    The largest key, where all of them do not; an infinite one counts as no key. Those no further
+    than `width` from the smallest are looked at first, and mostly enough. Of many, a histogram says
+    between which two the sum reaches the target, and only those are sorted.
     """
     first = keys.min()
-    for width in _WIDTHS:
-        near = np.flatnonzero(keys <= first + width)
+    for reached in (np.float32(width), _LARGEST):
+        near = np.flatnonzero(keys <= first + reached)
         if weights[near].sum(dtype=np.float64) >= target:
             break
     keys, weights, before = keys[near], weights[near], 0.0
     if len(keys) > _FEW and (span := keys.max() - first) > 0:
         bins = ((keys - first) * (_BINS / span)).astype(np.intp)
         masses = np.cumsum(np.bincount(bins, weights))
-        reached = min(int(masses.searchsorted(target)), len(masses) - 1)
-        window = np.flatnonzero(bins == reached)
-        before = float(masses[reached - 1]) if reached else 0.0
+        place = min(int(masses.searchsorted(target)), len(masses) - 1)
+        window = np.flatnonzero(bins == place)
+        before = float(masses[place - 1]) if place else 0.0
         keys, weights = keys[window], weights[window]
     order = np.argsort(keys, kind="stable")
     sums = before + np.cumsum(weights[order], dtype=np.float64)

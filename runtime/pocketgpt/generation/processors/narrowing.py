@@ -32,7 +32,10 @@ def keep_top_p(scores: Logits, top_p: float, keep: int = 1) -> Ids:
     if len(scores) > 4 * _NUCLEUS:
         among = nearly_largest(scores, _NUCLEUS)
         if weights[among].sum(dtype=np.float64) < top_p * total:
-            among = np.flatnonzero(scores >= -reach(-scores, weights, top_p * total))
+            edge = -reach(-scores, weights, top_p * total, width=10)
+            among = np.flatnonzero(scores >= edge)
+            if len(among) >= keep and np.count_nonzero(scores[among] == edge) == 1:
+                return among
         scores, weights = scores[among], weights[among]
     order = np.argsort(scores, kind="stable")  # the best last
     below = total - float(weights.sum(dtype=np.float64)) if among is not None else 0.0
@@ -64,7 +67,7 @@ def keep_typical(scores: Logits, typical_p: float, keep: int = 1) -> Ids:
     normalizer = np.log(total)
     entropy = normalizer - np.dot(weights, np.where(weights > 0, shifted, 0)) / total
     distance = np.abs(normalizer - shifted - entropy)
-    edge = reach(distance, weights, typical_p * float(weights.sum(dtype=np.float64)))
+    edge = reach(distance, weights, typical_p * float(weights.sum(dtype=np.float64)), width=6)
     kept = np.flatnonzero(distance <= edge)
     if len(kept) < keep:
         nearest = np.argsort(distance, kind="stable")[:keep]
