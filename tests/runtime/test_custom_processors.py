@@ -81,7 +81,8 @@ def test_gets_every_rows_own_ids_which_cannot_be_changed(tiny: pocketgpt.Model) 
     seen: list[list[int]] = []
 
     def watch(ids: Ids, logits: Logits) -> Logits:
-        assert (ids.dtype, logits.dtype) == (np.int64, np.float32)
+        assert ids.dtype == np.dtype(np.int64)
+        assert logits.dtype == np.dtype(np.float32)
         assert not ids.flags.writeable
         seen.append(ids.tolist())
         return logits

@@ -18,6 +18,7 @@ from pocketgpt.generation.option_kinds import (
     Decay,
     Json,
     Kind,
+    LongText,
     Number,
     SequenceBias,
     Switch,
@@ -52,6 +53,7 @@ ALWAYS_BAD: dict[type[Kind], list[Any]] = {
     Decay: [5, "1,2", [1], [1, 2, 3], [-1, 1.1], [1, 0], [1, NAN], [1.5, 2]],
     Texts: [5, [5]],
     Text: [5, "", ["a"], "\ud800"],
+    LongText: [5, ""],
     Json: [5, True, "{", [], "[]", {1: {2, 3}}, "1", "\ud800"],
     Callables: [5, [5], "abs"],
 }
@@ -67,7 +69,8 @@ ALWAYS_GOOD: dict[type[Kind], list[Any]] = {
     SequenceBias: [{}, {(1, 2): 3.5, (4,): -1}],
     Decay: [(5, 1.1), (0, 0.5)],
     Texts: [(), ["a", "b"]],
-    Text: ["a"],
+    Text: ["a", "@a"],
+    LongText: ["a"],
     Json: [],
     Callables: [(), [abs]],
 }

@@ -49,8 +49,10 @@ def _flag(field: dataclasses.Field[Any]) -> inspect.Parameter:
     text = field.metadata["help"]
     if form := kind.form:
         text += f"  As {form}."
-    if isinstance(kind.flag, type) and field.default not in (None, False):
-        text += f"  [default: {field.default}]"
+    if kind.flag in (list[int], list[str]):
+        text += "  Repeat for more."
+    if kind.flag in (int, float, str) and field.default is not None:
+        text += f"  [default: {str(field.default).lower()}]"
     value: Any = kind.flag
     annotation = Annotated[value | None, typer.Option(declared, help=text, show_default=False)]
     keyword = inspect.Parameter.KEYWORD_ONLY

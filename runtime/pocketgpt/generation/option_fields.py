@@ -19,6 +19,7 @@ from .option_kinds import (
     FrozenMapping,
     Json,
     Kind,
+    LongText,
     Number,
     SequenceBias,
     Switch,
@@ -185,7 +186,7 @@ class OptionFields:
         Text(), None, "The text is what this regular expression matches as a whole."
     )
     grammar: str | None = option(
-        Text(), None, "The text is what this grammar produces, in llguidance's dialect of Lark."
+        LongText(), None, "The text is what this grammar produces, in llguidance's dialect of Lark."
     )
     eos_token_id: int | Sequence[int] | None = option(
         TokenIds(single=True), None, "A generated token that ends the text, or several of them."

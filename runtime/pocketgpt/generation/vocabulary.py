@@ -85,14 +85,16 @@ class Vocabulary:
     def _matcher(self, name: str, text: str) -> Any:
         with needs_extra("constraints"):
             from llguidance import LLMatcher, LLParserLimits
-        if name == "json_schema":
-            grammar = LLMatcher.grammar_from_json_schema(
-                text, defaults={"whitespace_pattern": _JSON_SPACE}
-            )
-        elif name == "regex":
-            grammar = LLMatcher.grammar_from_regex(text)
-        else:
-            grammar = LLMatcher.grammar_from_lark(text)
+        try:
+            if name == "json_schema":
+                form = {"whitespace_pattern": _JSON_SPACE}
+                grammar = LLMatcher.grammar_from_json_schema(text, defaults=form)
+            elif name == "regex":
+                grammar = LLMatcher.grammar_from_regex(text)
+            else:
+                grammar = LLMatcher.grammar_from_lark(text)
+        except ValueError as error:  # a schema that its own JSON reader does not take
+            raise OptionError(f"{name} cannot be followed: {error}") from None
         limits = LLParserLimits(verbose_errors=False)
         matcher = LLMatcher(self._grammar_tokenizer, grammar, log_level=0, limits=limits)
         if matcher.is_error():

@@ -6,7 +6,7 @@ turns that into what `read` takes.
 """
 
 from .base import FrozenMapping, Kind
-from .plain import Callables, Choice, Decay, Json, Number, Switch, Text, Texts, Whole
+from .plain import Callables, Choice, Decay, Json, LongText, Number, Switch, Text, Texts, Whole
 from .tokens import SequenceBias, TokenBias, TokenId, TokenIds, TokenSequences
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "FrozenMapping",
     "Json",
     "Kind",
+    "LongText",
     "Number",
     "SequenceBias",
     "Switch",

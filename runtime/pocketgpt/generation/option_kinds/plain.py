@@ -133,10 +133,9 @@ class Texts(Kind):
 
 @dataclass(frozen=True)
 class Text(Kind):
-    """A text that is not empty; a flag's may name a file that holds it: `@FILE`."""
+    """A text that is not empty."""
 
     flag: ClassVar[Any] = str
-    form: ClassVar[str] = "TEXT or @FILE"
 
     @property
     def says(self) -> str:
@@ -146,6 +145,13 @@ class Text(Kind):
         if not isinstance(value, str) or not value or not _is_unicode(value):
             raise validate.refused(name, self.says, value)
         return value
+
+
+@dataclass(frozen=True)
+class LongText(Text):
+    """A text that a flag may name a file for: `@FILE`."""
+
+    form: ClassVar[str] = "TEXT or @FILE"
 
     def parse(self, name: str, given: str) -> str:
         if not given.startswith("@"):
@@ -157,7 +163,7 @@ class Text(Kind):
 
 
 @dataclass(frozen=True)
-class Json(Text):
+class Json(LongText):
     """A JSON object, or its text; kept as text."""
 
     @property
@@ -165,17 +171,14 @@ class Json(Text):
         return "a JSON schema, as a dictionary or as text"
 
     def read(self, name: str, value: object) -> str:
-        if not isinstance(value, (str, Mapping)):
-            raise validate.refused(name, self.says, value)
         try:
             schema = json.loads(value) if isinstance(value, str) else value
-            if not isinstance(schema, dict):
-                raise validate.refused(name, self.says, value)
-            return json.dumps(schema)
+            text = json.dumps(dict(schema) if isinstance(schema, Mapping) else None)
         except (ValueError, TypeError, RecursionError) as error:
-            if isinstance(error, OptionError):
-                raise
             raise OptionError(f"{name} should be {self.says}, and is no JSON: {error}") from None
+        if text == "null":
+            raise validate.refused(name, self.says, value)
+        return text
 
 
 @dataclass(frozen=True)
