@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import pocketgpt
-from pocketgpt import MissingExtraError, OptionError
+from pocketgpt import GenerationOptions, MissingExtraError, OptionError
+from pocketgpt.generation.pipeline import Pipeline
+from pocketgpt.generation.vocabulary import Vocabulary
 
 PERSON: dict[str, Any] = {
     "type": "object",
@@ -234,6 +236,21 @@ def test_what_cannot_be_followed_is_refused_at_the_call(
         with pytest.raises(OptionError, match=message) as caught:
             call("A", **options)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("more", [-9, 0, 7])
+def test_a_model_may_have_more_or_fewer_tokens_than_its_tokenizer(
+    model: pocketgpt.Model, more: int
+) -> None:
+    size = model.tokenizer.vocab_size + more
+    vocabulary = Vocabulary(model.tokenizer, size)
+    options = GenerationOptions(regex="[0-9]+", eos_token_id=0)
+    pipeline = Pipeline.build(options, [5], 9, vocabulary=vocabulary)
+    digits = {model.tokenizer.encode(str(digit))[0] for digit in range(10)}
+    for expected in (digits, digits | {0}):
+        found = pipeline.constrain(np.zeros(size, np.float32))
+        assert set(np.flatnonzero(np.isfinite(found)).tolist()) == expected
+        pipeline.accept(min(digits))
 
 
 def test_a_missing_package_is_one_line(

@@ -46,9 +46,11 @@ class Vocabulary:
         with self._lock:
             matcher = matcher.deep_copy()
         # An end of text that stands for some text would be junk behind what the grammar asks for.
-        eos = options.eos_token_ids
-        silent = [token_id for token_id in eos if not self._tokenizer.token_bytes(token_id)]
-        return Constraint(matcher, silent, [self._grammar_eos, *eos], name)
+        ends = [i for i in options.eos_token_ids if i < self.size]
+        silent = [i for i in ends if not self._tokenizer.token_bytes(i)]
+        if self._grammar_eos < self.size:
+            ends.append(self._grammar_eos)
+        return Constraint(matcher, silent, ends, name)
 
     def breakers(self, strings: Sequence[str]) -> Breakers:
         """Return the tokens that hold one of `strings`, or begin it, and what then has to follow.
@@ -87,8 +89,9 @@ class Vocabulary:
             from llguidance import LLMatcher, LLParserLimits
         try:
             if name == "json_schema":
-                form = {"whitespace_pattern": _JSON_SPACE}
-                grammar = LLMatcher.grammar_from_json_schema(text, defaults=form)
+                grammar = LLMatcher.grammar_from_json_schema(
+                    text, defaults={"whitespace_pattern": _JSON_SPACE}
+                )
             elif name == "regex":
                 grammar = LLMatcher.grammar_from_regex(text)
             else:

@@ -28,13 +28,14 @@ class Constraint(Processor):
         Args:
             matcher: llguidance's LLMatcher, fresh.
             eos_token_ids: what ends a text, and stands for none itself.
-            suppressed_ids: what is no part of a text, whatever text it stands for.
+            suppressed_ids: what is no part of a text, whatever text it stands for: what ends one,
+                and what llguidance takes for that.
             said: how errors name the option.
         """
         self.complete = False
         self._matcher = matcher
         self._eos = list(eos_token_ids)
-        self._suppressed = [*suppressed_ids, *eos_token_ids]
+        self._suppressed = list(suppressed_ids)
         self._said = said
         self._dead = False
 
