@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
-from .pipeline import nothing_left
 from .processors import Logits, log_softmax
 from .results import FinishReason
+from .sampler import nothing_left
 from .sequence import Piece, TokenSequence
 from .slots import Ids
 from .topk import top
@@ -129,6 +129,7 @@ class _Search:
         candidates = np.concatenate([self.ids[parents], tokens[:, None]], axis=1)
         length = candidates.shape[1] - self._prompt_length
         ends = np.isin(tokens, self.options.eos_token_ids) | self._stops.ends(parents, tokens)
+        ends |= self._completed(parents, tokens)
         ends |= stop_now or length >= self._budget
         self._collect(candidates, flat[picked], ends)
         going_on = flat[picked] + np.where(ends, _BAD, np.float32(0))
@@ -152,10 +153,23 @@ class _Search:
         alive = scores.max(axis=-1) > -np.inf
         if not alive.any():
             raise nothing_left()
-        if self.options.do_sample:
-            for beam in np.flatnonzero(alive).tolist():
-                scores[beam] = self._pipelines[beam].warp(scores[beam])
+        for beam in np.flatnonzero(alive).tolist():
+            scores[beam] = self._pipelines[beam].warp(scores[beam])
         return scores
+
+    def _completed(
+        self, parents: NDArray[np.int64], tokens: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell which candidates are all that a constraint asks for."""
+        completed = np.zeros(len(tokens), bool)
+        if self._pipelines[0].constrained:
+            for index, (parent, token_id) in enumerate(
+                zip(parents.tolist(), tokens.tolist(), strict=True)
+            ):
+                pipeline = self._pipelines[parent].fork()
+                pipeline.accept(token_id)
+                completed[index] = pipeline.complete
+        return completed
 
     def _follow(self) -> None:
         """Let the beams' pipelines be those of their parents, one token on."""

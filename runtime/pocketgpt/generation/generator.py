@@ -23,6 +23,7 @@ from .results import GenerationResult
 from .scheduler import AnyJob, Scheduler
 from .sequence import TokenSequence
 from .stream import BatchStream, Stream
+from .vocabulary import Vocabulary
 
 BATCH_SIZE = 16  # rows decoded at once where nothing is asked for
 
@@ -36,6 +37,7 @@ class TextGenerator:
         manifest: what the folder holds.
         variant: the opened variant's name.
         graph: its graph.
+        vocabulary: the tokens, for constraints on what is generated.
         prefixes: what earlier prompts left in memory, where it was told to keep any.
     """
 
@@ -54,6 +56,7 @@ class TextGenerator:
         self.manifest = manifest
         self.variant = variant
         self.prefixes = PrefixCache(prefix_cache_bytes)
+        self.vocabulary = Vocabulary(tokenizer, graph.config.vocab_size)
         self.graph = graph
         self._defaults = defaults
 
@@ -183,7 +186,7 @@ class TextGenerator:
         Raises:
             OptionError: one is unknown, out of range, or does not suit the model.
         """
-        return resolve_options(self._defaults, options, self.config)
+        return resolve_options(self._defaults, options, self.config, self.vocabulary)
 
     def decoder(self, slots: int = 1) -> Decoder:
         """Return a decoder of so many empty texts, for work below the level of text."""
@@ -206,7 +209,9 @@ class TextGenerator:
         texts: list[TokenSequence] = []
         jobs: list[AnyJob] = []
         for request in requests:
-            made = request.texts(self.tokenizer, self.config.n_positions, len(texts))
+            made = request.texts(
+                self.tokenizer, self.vocabulary, self.config.n_positions, len(texts)
+            )
             texts += made
             jobs += [BeamSearch(made, self.tokenizer)] if request.options.num_beams > 1 else made
         try:

@@ -117,7 +117,7 @@ class Session:
             model, decoder = self._model, self._decoder
             n_positions = model.config.n_positions
             request = Request(list(self.token_ids), resolved)
-            (text,) = request.texts(model.tokenizer, n_positions, 0)
+            (text,) = request.texts(model.tokenizer, model.vocabulary, n_positions, 0)
             held = self.token_ids[: decoder.lengths[0]]
             scheduler = Scheduler(decoder, n_positions, held=held, min_shared=1)
             scheduler.submit(text)
