@@ -27,9 +27,9 @@ import numpy as np
 
 import pocketgpt
 from pocketgpt.folder.manifest import (
-    FileRecord,
     Variant,
     read_manifest,
+    record_files,
     variant_path,
     write_manifest,
 )
@@ -112,7 +112,7 @@ class Bench:
         """Let `write` make a model and measure it: `bytes` and `quality`."""
         path = variant_path("mixed")
         write(self.scratch / path)
-        records = tuple(FileRecord.of(self.scratch, file) for file in (path, f"{path}_data"))
+        records = record_files(self.scratch, "mixed")
         write_manifest(self.scratch, self.manifest.with_variant("mixed", Variant(records, bits={})))
         quality = self.reference.compare(pocketgpt.load(self.scratch, "mixed"))
         return {"bytes": sum(record.bytes for record in records), "quality": quality}

@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from pocketgpt.folder.config import ModelConfig, read_config
-from pocketgpt.folder.manifest import FileRecord, Variant, variant_path
+from pocketgpt.folder.manifest import Variant, record_files, variant_path
 from pocketgpt.text.tokenizer import Tokenizer
 
+from .scratch import Scratch
 from .texts import Text
 
 FP32 = "fp32"
@@ -43,12 +44,12 @@ class Job:
         """Where the variant's graph goes; its weights go to this path + `_data`."""
         return self.staging / variant_path(self.name)
 
-    @property
-    def scratch(self) -> Path:
-        """A folder for what is too large to be kept in memory; it goes when the staging does."""
+    @cached_property
+    def scratch(self) -> Scratch:
+        """Room for what is too large to be kept in memory; it goes when the staging does."""
         folder = self.staging / "scratch"
         folder.mkdir(exist_ok=True)
-        return folder
+        return Scratch(folder)
 
     @cached_property
     def config(self) -> ModelConfig:
@@ -78,9 +79,8 @@ class Job:
             bits: the stored bits of every weight matrix, by name.
             method: how the weights were rounded.
         """
-        path = variant_path(self.name)
         return Variant(
-            files=tuple(FileRecord.of(self.staging, file) for file in (path, f"{path}_data")),
+            files=record_files(self.staging, self.name),
             bits=bits,
             method=method,
             calibration_sha256=self.calibration.sha256 if self.calibration else None,

@@ -11,23 +11,24 @@ from pathlib import Path
 
 import pocketgpt
 from pocketgpt import OptionError, QuantizationError
-from pocketgpt.folder.atomic import staging_folder, write_json
-from pocketgpt.folder.config import read_json
+from pocketgpt.folder.atomic import os_error_line, staging_folder
+from pocketgpt.folder.config import CONFIG
+from pocketgpt.folder.file_record import check_files
 from pocketgpt.folder.manifest import (
     Manifest,
     Variant,
-    check_files,
     read_manifest,
     variant_path,
     write_manifest,
 )
+from pocketgpt.folder.opening import TOKENIZER
 
 from .graph.rewrite import check_weights
+from .install import ONNX, install
 from .job import FP32, Job, Progress
 from .measure.loading import load_sparingly
 from .measure.quality import Reference
 from .measure.tolerance import measure_tolerance
-from .observe.heap import keep_arrays_off_the_heap
 from .recipes.registry import Recipe, recipe_of
 from .report import VariantReport
 from .texts import Text, read_calibration, read_evaluation
@@ -62,23 +63,21 @@ def quantize(
         A report for each variant, in the order asked for.
 
     Raises:
-        QuantizationError: a variant is unknown, the folder's graph not what it is made from, a
-            weight not finite, a text missing, or the same text given for both.
-        OptionError: `max_loss` is no number from 0 on.
+        QuantizationError: the folder's graph is not what a variant is made from, a weight not
+            finite, a text missing, or the same text given for both.
+        OptionError: a variant is unknown, or `max_loss` no number from 0 on.
         ModelFolderError: the folder or its fp32 variant is missing or damaged.
 
     Example:
         >>> [report.loss for report in quantize("models/gpt2", ["int8", "q4"])]
     """
-    keep_arrays_off_the_heap()
     folder = Path(folder)
     recipes = {name: recipe_of(name) for name in variants}
     _check_max_loss(max_loss)
     manifest = read_manifest(folder)
     for name, recipe in recipes.items():
         _check_graph(folder, manifest, name, recipe)
-    check_files(folder, manifest.variant(FP32), verify=False)
-    check_weights(folder / variant_path(FP32))
+    check_files(folder, manifest.variant(FP32).files, verify=False)
     evaluation = read_evaluation(folder, eval_text)
     calibration = (
         read_calibration(folder, calibration_text, evaluation)
@@ -88,8 +87,10 @@ def quantize(
     allowed = {n: r.max_loss if max_loss is None else max_loss for n, r in recipes.items()}
     try:
         with staging_folder(folder / "variants") as staging:
-            shutil.copytree(folder, staging, ignore=_no_weights, dirs_exist_ok=True)
-            (staging / "onnx").mkdir()
+            check_weights(folder / variant_path(FP32))  # now: what a kill left may link to them
+            (staging / ONNX).mkdir()
+            for name in (CONFIG, TOKENIZER):
+                shutil.copyfile(folder / name, staging / name)
             for name, recipe in recipes.items():
                 text = calibration if recipe.calibrated else None
                 job = Job(name, folder, staging, allowed[name], text, progress)
@@ -100,12 +101,16 @@ def quantize(
                 _judge(name, manifest.variants[name], allowed[name], accept_loss)
                 for name in recipes
             ]
-            _install(staging, folder, manifest, reports)
+            installed = {report.name: report.variant for report in reports if report.installed}
+            install(staging, folder, manifest.variants[FP32], installed, evaluation.sha256)
     except OSError as error:
-        raise QuantizationError(
-            f"{folder} cannot take the variants, and lists none of them: {error}"
-        ) from error
+        raise QuantizationError(_what_failed(error, folder)) from error
     return reports
+
+
+def _what_failed(error: OSError, folder: Path) -> str:
+    line = os_error_line(error, folder)
+    return line.replace("cannot be written", "cannot take the variants, and lists none of them")
 
 
 def _looks_at_a_text(folder: Path, recipes: dict[str, Recipe]) -> bool:
@@ -130,10 +135,6 @@ def _check_graph(folder: Path, manifest: Manifest, name: str, recipe: Recipe) ->
             f"one: export the checkpoint again with --graph {recipe.graph} "
             f"(graph={recipe.graph!r}){where}"
         )
-
-
-def _no_weights(folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if name == "onnx" or name.startswith(".")}
 
 
 def _measure(
@@ -183,20 +184,3 @@ def _judge(name: str, variant: Variant, allowed: float, accept_loss: bool) -> Va
     within = variant.quality["loss"] <= allowed
     judged = replace(variant, max_loss=allowed, loss_accepted=accept_loss and not within)
     return VariantReport(name, judged, installed=within or accept_loss)
-
-
-def _install(
-    staging: Path, folder: Path, measured: Manifest, reports: Sequence[VariantReport]
-) -> None:
-    """Rename the files into place, then the texts that list them, so that none is listed early."""
-    installed = {report.name: report.variant for report in reports if report.installed}
-    for variant in installed.values():
-        for record in variant.files:
-            (staging / record.path).replace(folder / record.path)
-    old = read_manifest(folder).variants
-    variants = {**old, FP32: measured.variants[FP32], **installed}
-    config = read_json(folder / "config.json")
-    external = {Path(variant_path(name)).name: True for name in variants}
-    config["transformers.js_config"] = {"use_external_data_format": external}
-    write_json(folder / "config.json", config)
-    write_manifest(folder, replace(measured, variants=variants))

@@ -15,8 +15,9 @@ from .engine.decoder import Decoder
 from .engine.ort_session import open_session
 from .engine.portable import PortableDecoder
 from .engine.providers import Provider
-from .folder.config import ModelConfig, read_config, read_generation_defaults
-from .folder.manifest import Manifest, check_files, read_manifest, variant_path
+from .folder.config import ModelConfig
+from .folder.manifest import Manifest
+from .folder.opening import open_folder
 from .generation.options import GenerationOptions
 from .generation.prefix_cache import PrefixCache
 from .generation.request import Request, each_prompts_options, resolve_options, resolve_prompt
@@ -30,9 +31,6 @@ from .measure.score_file import FileScore, score_file
 from .sessions.session import Session
 from .text.tokenizer import Tokenizer
 
-# What `load` takes, where nothing is asked for, in this order: on a CPU 8-bit weights are the
-# fastest variant whose text is as good as fp32's.
-PREFERRED_VARIANTS = ("int8", "fp32")
 BATCH_SIZE = 16  # rows decoded at once where nothing is asked for
 
 
@@ -294,7 +292,7 @@ def load(
             or with options: `("CUDAExecutionProvider", {"device_id": 1})`, which may also be
             written `"CUDAExecutionProvider:device_id=1"`.
         threads: threads to compute with; None for the physical cores this process may use.
-        verify: check every file's sha256, not only names and sizes.
+        verify: check the sha256 of every file that is read, not only names and sizes.
         prefix_cache_bytes: how much memory the keys and values of ended texts may keep, so that a
             prompt which begins like an earlier one goes on from there. Off by default: tokens taken
             from a cache were computed in other chunks, and a quantized variant's logits may differ
@@ -307,26 +305,19 @@ def load(
             provider's options cannot be read.
     """
     validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    variant = pick_variant(manifest, variant)
-    check_files(folder, manifest.variant(variant), verify=verify)
+    opened = open_folder(folder, variant, verify=verify)
+    session = open_session(opened.graph_path, provider=provider, threads=threads)
+    tokenizer = Tokenizer(opened.tokenizer_path)
+    opened.check_unchanged()
     return Model(
-        session=open_session(folder / variant_path(variant), provider=provider, threads=threads),
-        tokenizer=Tokenizer(folder / "tokenizer.json"),
-        config=read_config(folder),
-        manifest=manifest,
-        variant=variant,
-        generation_defaults=read_generation_defaults(folder),
+        session=session,
+        tokenizer=tokenizer,
+        config=opened.config,
+        manifest=opened.manifest,
+        variant=opened.variant,
+        generation_defaults=dict(opened.generation_defaults),
         prefix_cache_bytes=prefix_cache_bytes,
     )
-
-
-def pick_variant(manifest: Manifest, variant: str | None) -> str:
-    """Return the variant asked for, or where none is, the first of int8 and fp32 that is there."""
-    if variant is not None:
-        return variant
-    return next((name for name in PREFERRED_VARIANTS if name in manifest.variants), "fp32")
 
 
 def decoder_type(manifest: Manifest) -> type[Decoder]:

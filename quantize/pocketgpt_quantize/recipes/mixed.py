@@ -18,9 +18,9 @@ import numpy as np
 import pocketgpt
 from pocketgpt import QuantizationError
 from pocketgpt.folder.manifest import (
-    FileRecord,
     Variant,
     read_manifest,
+    record_files,
     variant_path,
     write_manifest,
 )
@@ -95,7 +95,7 @@ class Mixer:
         self._reference = self._recorded("reference", model, text[cut:])
 
     def _recorded(self, name: str, model: pocketgpt.Model, text: str) -> Reference:
-        folder = self._job.scratch / name
+        folder = self._job.scratch.folder / name
         folder.mkdir()
         try:
             return Reference(model, text, folder, continuations=False)
@@ -134,8 +134,7 @@ class Mixer:
         name, staging = self._job.name, self._job.staging
         path = variant_path(name)
         bits = self.write(mixed_scheme(fine), staging / path)
-        files = tuple(FileRecord.of(staging, file) for file in (path, f"{path}_data"))
-        entry = Variant(files, bits)
+        entry = Variant(record_files(staging, name), bits)
         write_manifest(staging, read_manifest(staging).with_variant(name, entry))
         return reference.compare(pocketgpt.load(staging, name)), entry.bytes
 
@@ -147,7 +146,7 @@ class Mixer:
         return bits
 
     def _rounded(self, name: str, kind: Kind, weight: Floats, form: Format) -> BlockwiseWeight:
-        path = self._job.scratch / f"{name}.{form.bits}.npz"
+        path = self._job.scratch.path(f"{name} in {form.bits} bits").with_suffix(".npz")
         if not path.exists():
             made = self._calibrated.quantize(name, kind, weight, form)
             zeros = np.empty(0, np.uint8) if made.zero_points is None else made.zero_points

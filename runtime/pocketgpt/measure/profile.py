@@ -16,9 +16,8 @@ import numpy as np
 
 from ..engine.ort_session import open_session
 from ..engine.providers import Provider
-from ..folder.config import read_config
-from ..folder.manifest import check_files, read_manifest, variant_path
-from ..model import decoder_type, pick_variant
+from ..folder.opening import open_folder
+from ..model import decoder_type
 
 PROMPT_TOKENS = 512
 STEPS = 32
@@ -76,23 +75,20 @@ def profile(
     Example:
         >>> pocketgpt.profile("models/gpt2", "int8").decode.operators[0].operator
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    variant = pick_variant(manifest, variant)
-    check_files(folder, manifest.variant(variant), verify=False)
-    config = read_config(folder)
+    opened = open_folder(folder, variant)
+    config = opened.config
     steps = min(STEPS, config.n_positions // 2)
     prompt = min(PROMPT_TOKENS, config.n_positions - steps)
     random_ids = np.random.default_rng(0).integers(0, config.vocab_size, prompt).tolist()
     with tempfile.TemporaryDirectory() as scratch:
         session = open_session(
-            folder / variant_path(variant),
+            opened.graph_path,
             provider=provider,
             threads=threads,
             profile=Path(scratch) / "profile",
         )
         for _ in range(2):  # the first time allocates: only the second counts
-            decoder = decoder_type(manifest)(session, config)
+            decoder = decoder_type(opened.manifest)(session, config)
             decoder.prefill(random_ids)
             for _ in range(steps):
                 decoder.step(random_ids[0])
@@ -102,7 +98,7 @@ def profile(
     )
     counted = runs[len(runs) // 2 :]
     return Profile(
-        variant,
+        opened.variant,
         _phase(events, counted[:-steps], prompt),
         _phase(events, counted[-steps:], steps),
     )

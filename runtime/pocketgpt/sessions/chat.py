@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ModelFolderError, OptionError
 from ..extras import needs_extra
-from ..folder.config import read_json
+from ..folder.json_file import read_json_object
 from ..generation.prefix_cache import common_prefix
 from ..generation.stream import Stream
 from ..model import Model
@@ -83,7 +83,7 @@ def read_format(folder: Path) -> Format:
         MissingExtraError: there is a template, and jinja2 is not installed.
     """
     path = folder / "tokenizer_config.json"
-    config = read_json(path) if path.exists() else {}
+    config = read_json_object(path) if path.exists() else {}
     own = folder / "chat_template.jinja"
     template = own.read_text("utf-8") if own.exists() else config.get("chat_template")
     eos, bos = (_token_text(config.get(name)) for name in ("eos_token", "bos_token"))
