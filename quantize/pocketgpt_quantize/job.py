@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pocketgpt.folder.config import ModelConfig, read_config
+from pocketgpt.folder.config import ModelConfig
 from pocketgpt.folder.manifest import Variant, record_files, variant_path
+from pocketgpt.folder.opening import OpenFolder
 from pocketgpt.text.tokenizer import Tokenizer
 
 from .scratch import Scratch
@@ -20,7 +21,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A variant to make from the fp32 one of `folder`, in `staging`.
+    """A variant to make from the fp32 one of a folder that was `opened` with it, in `staging`.
 
     `calibration` is the text for makers that look at one, None for the others; `max_loss` the rise
     of perplexity that the gate will allow; `progress` is called with (what is done now, units done,
@@ -28,7 +29,7 @@ class Job:
     """
 
     name: str
-    folder: Path
+    opened: OpenFolder
     staging: Path
     max_loss: float
     calibration: Text | None = None
@@ -37,7 +38,7 @@ class Job:
     @property
     def source(self) -> Path:
         """The fp32 graph."""
-        return self.folder / variant_path(FP32)
+        return self.opened.graph_path
 
     @property
     def target(self) -> Path:
@@ -51,17 +52,17 @@ class Job:
         folder.mkdir(exist_ok=True)
         return Scratch(folder)
 
-    @cached_property
+    @property
     def config(self) -> ModelConfig:
         """The model's shape."""
-        return read_config(self.folder)
+        return self.opened.config
 
     @cached_property
     def token_ids(self) -> list[int]:
         """The calibration text's tokens; none without one."""
         if self.calibration is None:
             return []
-        return Tokenizer(self.folder / "tokenizer.json").encode(self.calibration.content)
+        return Tokenizer(self.opened.tokenizer_path).encode(self.calibration.content)
 
     def step(self, doing: str) -> Callable[[int, int], None]:
         """Return a function to call with (units done, units in all) of `doing` for this variant."""
