@@ -94,8 +94,10 @@ class Bench:
             (scratch / name).mkdir()
         model = pocketgpt.load(folder, "fp32")
         passage = Passage.of(read_text(folder, limit), model.tokenizer, model.config, 2**40)
-        self.reference = Reference(model, passage, scratch / "distributions", continuations=False)
-        content = (folder / "calibration.txt").read_bytes()
+        self.reference = Reference(
+            model.graph, passage, scratch / "distributions", continuations=False
+        )
+        content = (self.opened.folder / "calibration.txt").read_bytes()
         calibration = Text(content.decode("utf-8"), hashlib.sha256(content).hexdigest())
         self.job = Job("mixed", self.opened, scratch, 0.0, calibration)
 
@@ -103,7 +105,9 @@ class Bench:
         """Let `write` make a model and measure it: `bytes` and `quality`."""
         target = self.job.target
         write(target)
-        quality = self.reference.figures(open_sparingly(target, self.opened, "mixed", {"": 8}))
+        quality = self.reference.figures(
+            "mixed", open_sparingly(target, self.opened.config, {"": 8})
+        )
         weights = target.with_name(f"{target.name}_data")
         return {"bytes": target.stat().st_size + weights.stat().st_size, "quality": quality}
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-import pocketgpt
 from pocketgpt import CheckpointError, OptionError, ProofError, __version__
+from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.atomic import os_error_line, sha256, write_json
-from pocketgpt.folder.config import CONFIG, GENERATION_CONFIG
+from pocketgpt.folder.config import CONFIG, GENERATION_CONFIG, read_config
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.manifest import (
     GRAPHS,
@@ -31,6 +31,8 @@ from pocketgpt.folder.manifest import (
     variant_path,
     write_manifest,
 )
+from pocketgpt.folder.opening import TOKENIZER
+from pocketgpt.text.tokenizer import Tokenizer
 
 from .graph.trace import MIN_ONNXRUNTIME, OPSET, trace
 from .graph.trace_portable import PORTABLE_OPSET, trace_portable
@@ -138,7 +140,6 @@ def _write(
         tracer(loaded.model, staging / variant_path("fp32"))
         _write_companions(loaded, staging)
         manifest = _manifest(loaded, kind, staging)
-        write_manifest(staging, manifest)
     with step("asking PyTorch"):
         reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
     for parameter in loaded.model.parameters():
@@ -149,8 +150,10 @@ def _write(
 def _prove(
     staging: Path, reference: Reference, own_tokenizer: PreTrainedTokenizerFast
 ) -> dict[str, float]:
-    model = pocketgpt.load(staging, "fp32")
-    found, failed = prove(model, reference, own_tokenizer)
+    config = read_config(staging)
+    graph = open_graph(staging / variant_path("fp32"), config)
+    tokenizer = Tokenizer(staging / TOKENIZER, config.vocab_size)
+    found, failed = prove(graph, tokenizer, reference, own_tokenizer)
     if failed:
         raise ProofError(failed[0])
     return found

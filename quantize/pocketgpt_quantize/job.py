@@ -12,7 +12,7 @@ from pocketgpt.folder.manifest import Variant, record_files, variant_path
 from pocketgpt.folder.opening import OpenFolder
 from pocketgpt.text.tokenizer import Tokenizer
 
-from .scratch import Scratch
+from .graph.scratch import Scratch
 from .texts import Text
 
 FP32 = "fp32"
@@ -58,11 +58,16 @@ class Job:
         return self.opened.config
 
     @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return Tokenizer(self.opened.tokenizer_path, self.config.vocab_size)
+
+    @cached_property
     def token_ids(self) -> list[int]:
         """The calibration text's tokens; none without one."""
         if self.calibration is None:
             return []
-        return Tokenizer(self.opened.tokenizer_path).encode(self.calibration.content)
+        return self.tokenizer.encode(self.calibration.content)
 
     def step(self, doing: str) -> Callable[[int, int], None]:
         """Return a function to call with (units done, units in all) of `doing` for this variant."""

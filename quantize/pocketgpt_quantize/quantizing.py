@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pocketgpt import Model, OptionError, QuantizationError
+from pocketgpt import OptionError, QuantizationError
+from pocketgpt.engine.graph import Graph
 from pocketgpt.folder.atomic import os_error_line, staging_folder
 from pocketgpt.folder.manifest import Variant, variant_path
 from pocketgpt.folder.opening import OpenFolder, open_folder
@@ -134,14 +135,18 @@ def _measure(
     evaluation: Text,
     progress: Progress | None,
 ) -> list[Variant]:
-    """Return fp32's entry and those of what was `made`, with figures; one model is open at once."""
-    passage = Passage.of(evaluation.content, Tokenizer(opened.tokenizer_path), opened.config)
+    """Return fp32's entry and those of what was `made`, with figures; one graph is open at once."""
+    passage = Passage.of(
+        evaluation.content,
+        Tokenizer(opened.tokenizer_path, opened.config.vocab_size),
+        opened.config,
+    )
     distributions = staging / "distributions"
     distributions.mkdir()
 
-    def opener(name: str) -> Callable[[], Model]:
+    def opener(name: str) -> Callable[[], Graph]:
         path = staging / variant_path(name)
-        return lambda: open_sparingly(path, opened, name, made[name].bits)
+        return lambda: open_sparingly(path, opened.config, made[name].bits)
 
     def report(doing: str, name: str, done: int, total: int) -> None:
         if progress:
@@ -149,7 +154,7 @@ def _measure(
 
     figures = measure(
         passage,
-        lambda: open_sparingly(opened.graph_path, opened, FP32, opened.record.bits),
+        lambda: open_sparingly(opened.graph_path, opened.config, opened.record.bits),
         {name: opener(name) for name in made},
         distributions,
         partial(report, "measuring"),

@@ -5,7 +5,8 @@
     │                                 longer than the context
     ├── ModelFolderError              a model folder is missing, damaged or from another version
     │   └── VariantNotFoundError      the folder has no such variant (an OptionError too)
-    ├── SessionError                  a saved session cannot be restored
+    ├── SessionError                  a session cannot be saved or restored
+    ├── InferenceError                a graph that was loaded could not be run
     ├── ProviderError                 an execution provider is unavailable or not active
     ├── CheckpointError               a checkpoint cannot be exported (pocketgpt_export)
     ├── ProofError                    a graph differs from its checkpoint (pocketgpt_export)
@@ -35,7 +36,11 @@ class VariantNotFoundError(ModelFolderError, OptionError):
 
 
 class SessionError(PocketGPTError):
-    """A saved session is damaged, or belongs to another model or variant."""
+    """A session's file cannot be written, is damaged, or another model's or variant's."""
+
+
+class InferenceError(PocketGPTError):
+    """A loaded graph could not be run: weights or inputs that do not fit, or memory gave out."""
 
 
 class ProviderError(PocketGPTError):

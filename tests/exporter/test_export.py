@@ -102,12 +102,12 @@ def test_each_way_to_run_is_compared(
     off_by: float,
 ) -> None:
     """A wrong number is caught, and so is what is no number."""
-    found, failed = prove(tiny, *asked)
+    found, failed = prove(tiny.graph, tiny.tokenizer, *asked)
     assert failed == []
     assert max(found.values()) <= TOLERANCE
     right: Callable[..., Any] = getattr(owner, method)
     monkeypatch.setattr(owner, method, lambda self, given: right(self, given) + off_by)
-    _, failed = prove(tiny, *asked)
+    _, failed = prove(tiny.graph, tiny.tokenizer, *asked)
     assert any(f"in the check {check}, over" in line for line in failed)
 
 

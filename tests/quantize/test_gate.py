@@ -104,7 +104,7 @@ def test_fp32_agrees_with_itself(model_folder: Path, tmp_path: Path) -> None:
     text = (model_folder / "evaluation.txt").read_text("utf-8")
     model = pocketgpt.load(model_folder, "fp32")
     passage = Passage.of(text, model.tokenizer, model.config)
-    found = measure(passage, lambda: model, {"same": lambda: model}, tmp_path)
+    found = measure(passage, lambda: model.graph, {"same": lambda: model.graph}, tmp_path)
     assert found["same"] == pytest.approx(found["fp32"], abs=1e-6)
     score = model.score(text)
     assert found["fp32"]["perplexity"] == pytest.approx(score.perplexity)

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 import pocketgpt
 from pocketgpt import Model, QuantizationError
+from pocketgpt.engine.graph import Graph
 from pocketgpt.folder.config import ModelConfig
+from pocketgpt.text.tokenizer import Tokenizer
 from pocketgpt_quantize.measure.quality import Passage, Reference, measure
 
 from .conftest import FIGURES
@@ -91,7 +93,9 @@ class FakeDecoder:
 
     def __init__(self, logits: Sequence[float]) -> None:
         self._logits = np.array(logits, np.float32)
-        self.cache = SimpleNamespace(reserve=lambda tokens: None)
+
+    def reserve(self, tokens: int) -> None:
+        """As if."""
 
     def prefill(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         return self._logits[None]
@@ -103,24 +107,21 @@ class FakeDecoder:
         return np.tile(self._logits, (len(token_ids), 1))
 
 
-def fake(probabilities: Sequence[float]) -> Model:
-    """A model over three tokens, a, b and c, with a context of 4."""
+CONFIG = cast(ModelConfig, SimpleNamespace(n_positions=4, vocab_size=3))
+TOKENIZER = cast(
+    Tokenizer, SimpleNamespace(encode=lambda text: ["abc".index(letter) for letter in text])
+)
+
+
+def fake(probabilities: Sequence[float]) -> Graph:
+    """A graph over three tokens, a, b and c, with a context of 4."""
     with np.errstate(divide="ignore"):
         logits = np.log(probabilities).tolist()
-    tokenizer = SimpleNamespace(encode=lambda text: ["abc".index(letter) for letter in text])
-    config = SimpleNamespace(n_positions=4, vocab_size=3)
-    made = SimpleNamespace(
-        tokenizer=tokenizer,
-        config=config,
-        new_decoder=lambda: FakeDecoder(logits),
-        variant="fake",
-    )
-    return cast(Model, made)
+    return cast(Graph, SimpleNamespace(config=CONFIG, decoder=lambda: FakeDecoder(logits)))
 
 
 def passage_of(text: str, **options: int) -> Passage:
-    model = fake([0.5, 0.25, 0.25])
-    return Passage.of(text, model.tokenizer, model.config, **options)
+    return Passage.of(text, TOKENIZER, CONFIG, **options)
 
 
 HAND_TEXT = "a" + 16 * "baac"
@@ -182,7 +183,7 @@ def test_wikitext_takes_less_than_2_gb() -> None:
 def test_logits_that_are_not_finite(tmp_path: Path, probabilities: list[float]) -> None:
     reference = Reference(fake([0.5, 0.25, 0.25]), passage_of(16 * "baac"), tmp_path)
     with pytest.raises(QuantizationError, match="fake gives logits that are not finite"):
-        reference.figures(fake(probabilities))
+        reference.figures("fake", fake(probabilities))
 
 
 @pytest.mark.parametrize("text", ["", "a", 63 * "a"])

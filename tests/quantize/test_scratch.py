@@ -11,8 +11,8 @@ import pytest
 from pocketgpt import QuantizationError
 from pocketgpt.folder.manifest import read_manifest, record_files, write_manifest
 from pocketgpt_quantize import quantize
+from pocketgpt_quantize.graph.scratch import Scratch
 from pocketgpt_quantize.recipes.registry import RECIPES
-from pocketgpt_quantize.scratch import Scratch
 
 EVIL = ("../../../escaped/owned", "{root}/escaped/owned", "a/b", "..", "\n", "x" * 400)
 FUSED = [name for name, recipe in RECIPES.items() if recipe.graph == "fused"]

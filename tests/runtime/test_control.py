@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -97,70 +95,15 @@ def test_max_time_ends_a_text_after_the_token_in_hand(model: pocketgpt.Model) ->
     assert patient.finish_reason == "length"
 
 
-def test_cancel_from_another_thread_ends_within_a_step(model: pocketgpt.Model) -> None:
-    stream = model.stream(PROMPT, max_new_tokens=40, eos_token_id=[])
-    pieces = [next(stream)]
-    made = model.generate(PROMPT, max_new_tokens=40, eos_token_id=[])
-    canceller = threading.Thread(target=stream.cancel)
-    canceller.start()
-    canceller.join()
-    pieces += stream
-    result = stream.result
-    assert result is not None
-    assert result.finish_reason == "cancelled"
-    assert 1 <= len(result.token_ids) <= 2
-    assert result.token_ids == made.token_ids[: len(result.token_ids)]
-    assert "".join(pieces) == result.text == model.tokenizer.decode(result.token_ids)
-
-
-def test_closing_and_leaving_end_a_stream(model: pocketgpt.Model) -> None:
-    stream = model.stream(["A", "B", "C"], max_new_tokens=40, eos_token_id=[], batch_size=2)
-    next(stream)
-    stream.close()
-    assert stream.result is not None
-    assert [result.finish_reason for result in stream.result] == ["cancelled"] * 3
-    assert stream.result[2].token_ids == []
-    assert list(stream) == []
-    unused = model.stream("A")
-    unused.close()
-    assert unused.result is not None
-    assert unused.result.token_ids == []
-
-
 def test_a_cancelled_prefill_stops_between_chunks(
     model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pocketgpt.engine.decoder.PREFILL_CHUNK", 4)
     asked = iter([False, True])
-    decoder = model.new_decoder()
+    decoder = model.decoder()
     with pytest.raises(PrefillCancelledError):
         decoder.prefill(list(range(12)), 0, lambda: next(asked))
     assert decoder.evaluated_tokens == 4
-
-
-def test_async_iteration_gives_the_same_pieces(model: pocketgpt.Model) -> None:
-    async def collect(prompt: str) -> list[str]:
-        return [piece async for piece in model.stream(prompt, max_new_tokens=12)]
-
-    async def both() -> list[list[str]]:
-        return list(await asyncio.gather(collect("A"), collect("B")))
-
-    assert asyncio.run(both()) == [list(model.stream(p, max_new_tokens=12)) for p in "AB"]
-
-
-def test_leaving_an_async_iteration_cancels(model: pocketgpt.Model) -> None:
-    stream = model.stream("A", max_new_tokens=50, eos_token_id=[])
-
-    async def first() -> None:
-        pieces = stream.__aiter__()
-        await pieces.__anext__()
-        await pieces.aclose()  # type: ignore[attr-defined]
-
-    asyncio.run(first())
-    rest = list(stream)
-    assert stream.result is not None
-    assert stream.result.finish_reason == "cancelled"
-    assert len(rest) <= 1
 
 
 def test_eight_threads_share_a_model(model: pocketgpt.Model) -> None:
@@ -182,7 +125,7 @@ def test_logprobs_are_the_models_own(model: pocketgpt.Model) -> None:
     assert result.logprobs is not None
     assert len(result.logprobs) == len(result.token_ids)
     for step, token_id in zip(result.logprobs, result.token_ids, strict=True):
-        exact = log_softmax(model.new_decoder().prefill(ids)[0])
+        exact = log_softmax(model.decoder().prefill(ids)[0])
         assert step.token_id == token_id
         assert step.logprob == pytest.approx(float(exact[token_id]), abs=1e-4)
         assert [i for i, _ in step.top] == np.argsort(-exact)[:3].tolist()

@@ -32,25 +32,25 @@ def write_pairs(path: Path, *lines: Any) -> Path:
 
 def test_bleu_by_hand() -> None:
     """5 of 6 words, 3 of 5 pairs, 2 of 4 triples, 1 of 3 fours: their geometric mean."""
-    scores, signature = bleu([TEXT], [[REFERENCE]])
+    scores, signature = bleu()([TEXT], [[REFERENCE]])
     expected = 100 * math.prod([5 / 6, 3 / 5, 2 / 4, 1 / 3]) ** (1 / 4)
     assert scores["bleu"] == pytest.approx(expected)
     assert "version" in signature
-    two, _ = bleu([TEXT, "no match at all"], [[REFERENCE], ["x y z u", "no match at all", "v"]])
+    two, _ = bleu()([TEXT, "no match at all"], [[REFERENCE], ["x y z u", "no match at all", "v"]])
     pooled = [9 / 10, 6 / 8, 4 / 6, 2 / 4]  # counts of both texts, the second's all found
     assert two["bleu"] == pytest.approx(100 * math.prod(pooled) ** (1 / 4))
 
 
 def test_rouge_by_hand() -> None:
     """5 of 6 words, 3 of 5 pairs; the longest common subsequence has 5 words."""
-    scores, _ = rouge([TEXT], [[REFERENCE]])
+    scores, _ = rouge()([TEXT], [[REFERENCE]])
     assert scores == pytest.approx({"rouge1": 5 / 6, "rouge2": 3 / 5, "rougeL": 5 / 6})
-    scores, _ = rouge([TEXT, "x"], [["nothing", TEXT], ["y"]])
+    scores, _ = rouge()([TEXT, "x"], [["nothing", TEXT], ["y"]])
     assert scores == pytest.approx({"rouge1": 0.5, "rouge2": 0.5, "rougeL": 0.5})
 
 
 def test_exact_by_hand() -> None:
-    scores, _ = exact([" a b\n", "a  b", "c", "d"], [["a b"], ["a b"], ["x", " c"], ["D"]])
+    scores, _ = exact()([" a b\n", "a  b", "c", "d"], [["a b"], ["a b"], ["x", " c"], ["D"]])
     assert scores == {"exact": 0.5}
 
 
@@ -75,7 +75,7 @@ def test_the_models_own_texts_score_full(
     assert found.texts == tuple(texts)
     assert (found.metric, found.pairs) == (metric, 4)
     assert seen == [(3, 4), (4, 4)]
-    expected, _ = METRICS[metric](texts, [[text] for text in texts])
+    expected, _ = METRICS[metric]()(texts, [[text] for text in texts])
     assert found.scores == pytest.approx(expected)
     if metric != "rouge":  # which sees no letters beyond a to z
         assert list(found.scores.values()) == [pytest.approx(100 if metric == "bleu" else 1)]

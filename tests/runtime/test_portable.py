@@ -14,7 +14,6 @@ import torch
 from transformers import GPT2LMHeadModel
 
 import pocketgpt
-from pocketgpt.engine.portable import PortableDecoder
 
 from .conftest import Reference
 
@@ -30,7 +29,7 @@ def portable(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("portable") / "folder"
     export(random_checkpoint, folder, graph="portable")
     model = pocketgpt.load(folder, "fp32")
-    assert isinstance(model.new_decoder(), PortableDecoder)
+    assert model.graph.contract.kind == "portable"
     return model
 
 

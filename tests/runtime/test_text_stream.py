@@ -9,7 +9,8 @@ import pytest
 import tokenizers
 
 import pocketgpt
-from pocketgpt.text.tokenizer import TextStream, Tokenizer
+from pocketgpt.text.text_stream import TextStream
+from pocketgpt.text.tokenizer import Tokenizer
 
 REPLACEMENT = "\ufffd"
 TEXTS = [

@@ -14,7 +14,7 @@ from pocketgpt import QuantizationError
 
 from ..rounding.format import BlockwiseWeight, Floats
 from ..rounding.scheme import KINDS, Kind
-from ..scratch import Scratch
+from .scratch import Scratch
 
 DOMAIN = "com.microsoft"
 INLINE_BYTES = 256  # shape inference reads small constants from the graph itself

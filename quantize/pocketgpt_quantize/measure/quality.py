@@ -7,6 +7,7 @@ blocks of a gigabyte, in each of which every model has its turn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketgpt import Model, QuantizationError
+from pocketgpt import QuantizationError
+from pocketgpt.engine.graph import Graph
 from pocketgpt.folder.config import ModelConfig
 from pocketgpt.generation.processors import Logits, log_softmax
 from pocketgpt.measure.score import Score, windows
@@ -59,7 +61,8 @@ class Passage:
                 f"give one of {MIN_TOKENS} tokens or more, better of 10,000"
             )
         blocks: list[list[Window]] = []
-        for window in windows(len(token_ids), n_positions, max(1, n_positions // 2)):
+        for begin, first, ids in windows(token_ids, n_positions, max(1, n_positions // 2)):
+            window = begin, first, begin + len(ids)
             together = tokens_of([*blocks[-1], window]) if blocks else 0
             if not blocks or 4 * config.vocab_size * together > block_bytes:
                 blocks.append([])
@@ -101,7 +104,7 @@ class Reference:
 
     def __init__(
         self,
-        model: Model,
+        graph: Graph,
         passage: Passage,
         folder: Path,
         progress: Progress | None = None,
@@ -112,7 +115,7 @@ class Reference:
         """Record fp32's distributions in `folder`, which has to be there.
 
         Args:
-            model: the fp32 variant.
+            graph: the fp32 variant's.
             passage: the text.
             folder: where the distributions go, over those of an earlier block.
             progress: called with (tokens of the block measured, tokens in the block).
@@ -122,38 +125,38 @@ class Reference:
         self._passage, self._token_ids = passage, passage.token_ids
         self._block, self._folder = passage.blocks[block], folder
         self.found = Findings()
-        for index, (targets, log_probs) in enumerate(self._chunks(model, progress)):
+        for index, (targets, log_probs) in enumerate(self._chunks(graph, progress)):
             np.save(self._chunk(index), log_probs)
             self.found.log_probs.append(log_probs[np.arange(len(targets)), targets])
         cut = passage.prompts if continuations else []
-        self._continuations = [(prompt, greedy(model, prompt)) for prompt in cut]
+        self._continuations = [(prompt, greedy(graph, prompt)) for prompt in cut]
 
-    def compare(self, model: Model, progress: Progress | None = None) -> Findings:
+    def compare(self, graph: Graph, progress: Progress | None = None) -> Findings:
         """Measure a variant of the same model."""
         found = Findings()
-        for index, (targets, actual) in enumerate(self._chunks(model, progress)):
+        for index, (targets, actual) in enumerate(self._chunks(graph, progress)):
             expected = np.load(self._chunk(index))
             found.log_probs.append(actual[np.arange(len(targets)), targets])
             found.divergences.append((np.exp(expected) * (expected - actual)).sum(axis=-1))
             found.top1.append(expected.argmax(axis=-1) == actual.argmax(axis=-1))
             found.top5.append(top_overlap(expected, actual, TOP))
         for prompt, expected_ids in self._continuations:
-            shared = common_prefix(greedy(model, prompt), expected_ids)
+            shared = common_prefix(greedy(graph, prompt), expected_ids)
             found.agreements.append(shared / len(expected_ids))
         return found
 
-    def figures(self, model: Model, progress: Progress | None = None) -> dict[str, float]:
+    def figures(self, name: str, graph: Graph) -> dict[str, float]:
         """Measure a variant on this block alone, in the numbers of `figures`."""
-        return figures(model.variant, self.found, self.compare(model, progress), self._passage)
+        return figures(name, self.found, self.compare(graph), self._passage)
 
     def _chunks(
-        self, model: Model, progress: Progress | None
+        self, graph: Graph, progress: Progress | None
     ) -> Iterator[tuple[NDArray[np.int64], Logits]]:
         """Yield `(targets [n], log-probabilities [n, vocab_size])`, few at once."""
         done, total = 0, tokens_of(self._block)
         for begin, first, end in self._block:
-            decoder = model.new_decoder()
-            decoder.cache.reserve(model.config.n_positions)  # now: a cache that grows is copied
+            decoder = graph.decoder()
+            decoder.reserve(graph.config.n_positions)  # now: a cache that grows is copied
             if first - 1 > begin:
                 decoder.prefill(self._token_ids[begin : first - 1])
             for start in range(first - 1, end - 1, CHUNK):
@@ -173,8 +176,8 @@ class Reference:
 
 def measure(
     passage: Passage,
-    fp32: Callable[[], Model],
-    variants: Mapping[str, Callable[[], Model]],
+    fp32: Callable[[], Graph],
+    variants: Mapping[str, Callable[[], Graph]],
     folder: Path,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, dict[str, float]]:
@@ -236,7 +239,8 @@ def figures(name: str, fp32: Findings, found: Findings, passage: Passage) -> dic
         divergence = np.concatenate(found.divergences)
         top1, top5 = np.concatenate(found.top1), np.concatenate(found.top5)
         agreements = found.agreements
-    if not (np.isfinite(divergence).all() and np.isfinite(score.log_probs).all()):
+    finite = np.isfinite(divergence).all() and np.isfinite(score.log_probs).all()
+    if not (finite and math.isfinite(score.perplexity)):
         raise QuantizationError(
             f"{name} gives logits that are not finite; it does not suit this model"
         )
@@ -267,12 +271,12 @@ def prompts(token_ids: Sequence[int], n_positions: int) -> list[Sequence[int]]:
     return [token_ids[start : start + length] for start in starts]
 
 
-def greedy(model: Model, prompt: Sequence[int]) -> list[int]:
+def greedy(graph: Graph, prompt: Sequence[int]) -> list[int]:
     """Return the likeliest 64 tokens after a prompt (fewer in a short context), past any EOS."""
-    decoder = model.new_decoder()
+    decoder = graph.decoder()
     logits = decoder.prefill(prompt)
     made = [int(logits[0].argmax())]
-    while len(made) < min(GREEDY_TOKENS, model.config.n_positions - len(prompt)):
+    while len(made) < min(GREEDY_TOKENS, graph.config.n_positions - len(prompt)):
         made.append(int(decoder.step(made[-1])[0].argmax()))
     return made
 

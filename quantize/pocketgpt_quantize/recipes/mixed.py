@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-import pocketgpt
 from pocketgpt import QuantizationError
+from pocketgpt.engine.graph import Graph
 from pocketgpt.folder.manifest import Variant
-from pocketgpt.text.tokenizer import Tokenizer
 
 from ..graph.rewrite import halve_vectors, load_graph, products_of, save
-from ..job import FP32, Job
+from ..job import Job
 from ..measure.loading import open_sparingly
 from ..measure.quality import Passage, Reference
 from ..rounding.format import BlockwiseWeight, Floats, Format
@@ -85,19 +84,19 @@ class Mixer:
         text = job.calibration.content
         cut = len(text) - min(round(HELD_OUT * len(text)), MEASURED)
         self._job = job
-        token_ids = Tokenizer(job.opened.tokenizer_path).encode(text[:cut])
+        token_ids = job.tokenizer.encode(text[:cut])
         self._calibrated = Calibrated(job.source, job.config, token_ids)
-        model = open_sparingly(job.source, job.opened, FP32, job.opened.record.bits)
-        self._probe = self._recorded("probe", model, text[cut:][:PROBED])
-        self._reference = self._recorded("reference", model, text[cut:])
+        graph = open_sparingly(job.source, job.config, job.opened.record.bits)
+        self._probe = self._recorded("probe", graph, text[cut:][:PROBED])
+        self._reference = self._recorded("reference", graph, text[cut:])
 
-    def _recorded(self, name: str, model: pocketgpt.Model, text: str) -> Reference:
+    def _recorded(self, name: str, graph: Graph, text: str) -> Reference:
         job = self._job
         folder = job.scratch.folder / name
         folder.mkdir()
         try:
-            passage = Passage.of(text, model.tokenizer, job.config)
-            return Reference(model, passage, folder, continuations=False)
+            passage = Passage.of(text, job.tokenizer, job.config)
+            return Reference(graph, passage, folder, continuations=False)
         except QuantizationError as error:
             raise QuantizationError(
                 f"the calibration text is too short to measure on a part of it: {error}"
@@ -132,7 +131,7 @@ class Mixer:
     def _measure(self, fine: Sequence[str], reference: Reference) -> tuple[dict[str, float], int]:
         job = self._job
         bits = self.write(mixed_scheme(fine), job.target)
-        figures = reference.figures(open_sparingly(job.target, job.opened, job.name, bits))
+        figures = reference.figures(job.name, open_sparingly(job.target, job.config, bits))
         weights = job.target.with_name(f"{job.target.name}_data")
         return figures, job.target.stat().st_size + weights.stat().st_size
 

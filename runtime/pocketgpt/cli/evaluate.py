@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ..model import BATCH_SIZE, load
+from ..generation.generator import BATCH_SIZE
+from ..model import load
 from .console import print_json, progress_bars, result_console
 from .generation_flags import with_generation_flags
 from .options import Folder, JsonOption, ProviderOption, ThreadsOption, VariantOption

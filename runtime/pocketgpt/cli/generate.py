@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import OptionError
 from ..generation.stream import BatchStream, Stream
 from ..model import load
 from .console import print_json, progress_console
 from .generation_flags import with_generation_flags, without_effect
 from .interrupt import INTERRUPTED, cancel_on_interrupt
 from .options import Folder, JsonOption, ProviderOption, ThreadsOption, VariantOption
+from .streams import read_standard_input
 
 
 @with_generation_flags
@@ -33,7 +32,7 @@ def generate(
 
     Ctrl-C ends the text with what was made; the exit code is then 130.
     """
-    text = _read_standard_input() if prompt == "-" else prompt
+    text = read_standard_input() if prompt == "-" else prompt
     model = load(folder, variant, provider=provider, threads=threads)
     stream: Stream | BatchStream = model.stream(text, **generation)
     if (ignored := without_effect(generation)) and not json:
@@ -64,10 +63,3 @@ def _print_whole(stream: Stream | BatchStream, json: bool) -> None:
         print_json(stream.result)
     elif isinstance(stream.result, list):
         print("\n---\n".join(result.text for result in stream.result))
-
-
-def _read_standard_input() -> str:
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise OptionError(f"the prompt on standard input is not UTF-8: {error}") from None

@@ -32,6 +32,7 @@ RUNTIME_FILES = (
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "chat_template.jinja",
 )
 REQUIRED_FILES = ("config.json", "tokenizer.json")

@@ -57,6 +57,18 @@ class OpenFolder:
         """The folder's tokenizer.json."""
         return self.folder / TOKENIZER
 
+    def check_kind(self, kind: str) -> None:
+        """Check that a graph is of the kind that the manifest says all are.
+
+        Raises:
+            ModelFolderError: it is of another.
+        """
+        if kind != self.manifest.graph:
+            raise ModelFolderError(
+                f"{self.graph_path} is a {kind} graph, and the manifest says "
+                f"{self.manifest.graph}; export the model again"
+            )
+
     def check_unchanged(self) -> None:
         """Check, once everything is open, that what was opened is what was checked.
 

@@ -6,7 +6,10 @@ comes after the repetition penalty, so that it never brings back a token that is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import OptionError
 from .constraints import ban_repeated_ngrams, ban_tokens, ban_words, force_tokens
@@ -109,4 +112,46 @@ def nothing_left() -> OptionError:
     return OptionError(
         "the options rule out every token of the vocabulary; see suppress_tokens, "
         "bad_words_ids, no_repeat_ngram_size and min_new_tokens"
+    )
+
+
+class Pipeline:
+    """Interim."""
+
+    def __init__(self, options: GenerationOptions, prompt_ids: Sequence[int], budget: int) -> None:
+        self._options, self._budget, self._prompt = options, budget, len(prompt_ids)
+        self._ids = list(prompt_ids)
+
+    @classmethod
+    def build(cls, options: GenerationOptions, prompt_ids: Sequence[int], budget: int) -> Pipeline:
+        return cls(options, prompt_ids, budget)
+
+    def constrain(self, logits: Logits) -> Logits:
+        ids = np.array([self._ids], np.int64)
+        row: Logits = constrain(logits[None], ids, self._prompt, self._budget, self._options)[0]
+        return row
+
+    def accept(self, token_id: int) -> None:
+        self._ids.append(token_id)
+
+    def fork(self) -> Pipeline:
+        twin = Pipeline(self._options, self._ids[: self._prompt], self._budget)
+        twin._ids = list(self._ids)
+        return twin
+
+    def warp(self, scores: Logits) -> Logits:
+        row: Logits = warp(scores[None], self._options)[0]
+        return row
+
+
+def choose_tokens(
+    pipelines: Sequence[Pipeline],
+    logits: Logits,
+    draws: Sequence[np.random.Generator | None],
+) -> NDArray[np.int64]:
+    return np.array(
+        [
+            choose(p.constrain(row.copy())[None], p._options, draw)  # type: ignore[arg-type]
+            for p, row, draw in zip(pipelines, logits, draws, strict=True)
+        ]
     )

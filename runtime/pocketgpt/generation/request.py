@@ -10,7 +10,8 @@ from ..errors import OptionError
 from ..folder.config import ModelConfig
 from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
-from .sequence import Row
+from .pipeline import Pipeline
+from .sequence import TokenSequence, new_tokens
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,22 @@ class Request:
     prompt_ids: list[int]
     options: GenerationOptions
 
-    def rows(self, tokenizer: Tokenizer, n_positions: int, first_index: int) -> list[Row]:
+    def texts(
+        self, tokenizer: Tokenizer, n_positions: int, first_index: int
+    ) -> list[TokenSequence]:
         """Return the texts to make of it, not yet begun; the clocks of all start now."""
+        budget = new_tokens(self.options, len(self.prompt_ids), n_positions)
         return [
-            Row(tokenizer, self.prompt_ids, self.options, n_positions, first_index + i, i)
-            for i in range(self.options.num_return_sequences)
+            TokenSequence(
+                tokenizer,
+                self.prompt_ids,
+                self.options,
+                n_positions,
+                Pipeline.build(self.options, self.prompt_ids, budget),
+                first_index + sibling,
+                sibling,
+            )
+            for sibling in range(self.options.num_return_sequences)
         ]
 
 

@@ -7,15 +7,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import validate
 from ..errors import OptionError
+from ..generation.generator import TextGenerator
 from ..generation.request import resolve_prompt
 from .metrics import METRICS
-
-if TYPE_CHECKING:
-    from ..model import Model
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Pair:
 
 
 def evaluate(
-    model: Model,
+    model: TextGenerator,
     path: Path,
     metric: str,
     batch_size: int,
@@ -58,7 +56,7 @@ def evaluate(
     """Generate for every prompt of a file and compare; see `Model.evaluate`."""
     validate.one_of("metric", metric, tuple(METRICS))
     validate.whole("batch_size", batch_size, at_least=1)
-    METRICS[metric](["a"], [["a"]])  # a library that is missing is missed before the work
+    measure = METRICS[metric]()  # now: a library that is missing is missed before the work
     resolved = model.resolve(options)
     if resolved.num_return_sequences > 1:
         raise OptionError("an evaluation has one text for a prompt: no num_return_sequences")
@@ -74,7 +72,7 @@ def evaluate(
         texts += [one.text for one in model.generate(prompts, batch_size=batch_size, **options)]
         if progress:
             progress(len(texts), len(pairs))
-    scores, signature = METRICS[metric](texts, [pair.references for pair in pairs])
+    scores, signature = measure(texts, [pair.references for pair in pairs])
     return Evaluation(metric, scores, signature, len(pairs), tuple(texts))
 
 
@@ -89,7 +87,7 @@ def read_pairs(path: str | os.PathLike[str]) -> list[Pair]:
     """
     try:
         lines = Path(path).read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no name for a file
         raise OptionError(f"{path} cannot be read: {error}") from None
     pairs = []
     for number, line in enumerate(lines, 1):
@@ -106,7 +104,7 @@ def read_pairs(path: str | os.PathLike[str]) -> list[Pair]:
 def _parse(number: int, line: str) -> Pair:
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"no JSON ({error})") from None
     if not isinstance(fields, dict):
         raise ValueError("should be an object with prompt and reference")

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.ort_session import open_session
+from ..engine.graph import open_graph
 from ..engine.providers import Provider
 from ..folder.opening import open_folder
-from ..model import decoder_type
 
 PROMPT_TOKENS = 512
 STEPS = 32
@@ -81,18 +80,19 @@ def profile(
     prompt = min(PROMPT_TOKENS, config.n_positions - steps)
     random_ids = np.random.default_rng(0).integers(0, config.vocab_size, prompt).tolist()
     with tempfile.TemporaryDirectory() as scratch:
-        session = open_session(
+        graph = open_graph(
             opened.graph_path,
+            config,
             provider=provider,
             threads=threads,
             profile=Path(scratch) / "profile",
         )
         for _ in range(2):  # the first time allocates: only the second counts
-            decoder = decoder_type(opened.manifest)(session, config)
+            decoder = graph.decoder()
             decoder.prefill(random_ids)
             for _ in range(steps):
                 decoder.step(random_ids[0])
-        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+        events = json.loads(graph.end_profiling().read_text("utf-8"))
     runs = sorted(
         (event for event in events if event["name"] == "model_run"), key=lambda run: run["ts"]
     )
