@@ -14,21 +14,34 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-import pocketgpt
 from pocketgpt import CheckpointError, OptionError, ProofError, __version__
-from pocketgpt.folder.atomic import sha256, staging_folder, write_json
-from pocketgpt.folder.manifest import FileRecord, Manifest, Variant, variant_path, write_manifest
+from pocketgpt.engine.graph import open_graph
+from pocketgpt.folder.atomic import os_error_line, sha256, write_json
+from pocketgpt.folder.config import CONFIG, GENERATION_CONFIG, read_config
+from pocketgpt.folder.json_file import read_json_object
+from pocketgpt.folder.manifest import (
+    GRAPHS,
+    MANIFEST,
+    TEXTS,
+    GraphKind,
+    Manifest,
+    Variant,
+    record_companions,
+    record_files,
+    variant_path,
+    write_manifest,
+)
+from pocketgpt.folder.opening import TOKENIZER
+from pocketgpt.text.tokenizer import Tokenizer
 
 from .graph.trace import MIN_ONNXRUNTIME, OPSET, trace
 from .graph.trace_portable import PORTABLE_OPSET, trace_portable
-from .install import install
+from .install import install, staging_for, was_interrupted
 from .proof.prove import prove
 from .proof.reference import Reference, ask_reference, real_ids
 from .source.checkpoint import Checkpoint, load_checkpoint
-from .source.locate import TEXTS, one_line
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-GRAPHS = ("fused", "portable")
 HEAD_MULTIPLE = 8  # GroupQueryAttention takes no other head sizes
 
 
@@ -72,9 +85,10 @@ def export(
     Example:
         >>> export("openai-community/gpt2", "models/gpt2")
     """
-    folder = Path(folder)
+    folder = _resolved(folder)
     _check_target(folder, overwrite)
-    if graph not in (None, *GRAPHS):
+    kind = next((kind for kind in GRAPHS if kind == graph), None)
+    if kind is None and graph is not None:
         raise OptionError(f"there is no graph {graph!r}; choose one of {', '.join(GRAPHS)}")
 
     @contextmanager
@@ -89,21 +103,30 @@ def export(
         return load_checkpoint(checkpoint, revision, tokenizer=tokenizer, base=base)
 
     try:
-        with staging_folder(folder) as staging:
-            manifest, reference, own_tokenizer = _write(load, graph, staging, step)
+        with staging_for(folder) as staging:
+            manifest, reference, own_tokenizer = _write(load, kind, staging, step)
             manifest = replace(manifest, tokenizer=None if tokenizer is None else str(tokenizer))
             with step("proving it equals PyTorch"):
                 manifest = replace(manifest, proof=_prove(staging, reference, own_tokenizer))
             write_manifest(staging, manifest)
             install(staging, folder)
     except OSError as error:
-        raise CheckpointError(f"{folder} cannot be written: {one_line(error)}") from error
+        raise CheckpointError(os_error_line(error, folder)) from error
     return manifest
+
+
+def _resolved(folder: str | os.PathLike[str]) -> Path:
+    """Follow links: they stay, and what they lead to is replaced."""
+    folder = Path(folder)
+    try:
+        return folder.resolve() if folder.is_symlink() or folder == Path() else folder
+    except (OSError, RuntimeError) as error:
+        raise OptionError(f"{folder} cannot be followed: {error}") from None
 
 
 def _write(
     load: Callable[[], Checkpoint],
-    graph: str | None,
+    graph: GraphKind | None,
     staging: Path,
     step: Callable[[str], AbstractContextManager[None]],
 ) -> tuple[Manifest, Reference, PreTrainedTokenizerFast]:
@@ -117,7 +140,6 @@ def _write(
         tracer(loaded.model, staging / variant_path("fp32"))
         _write_companions(loaded, staging)
         manifest = _manifest(loaded, kind, staging)
-        write_manifest(staging, manifest)
     with step("asking PyTorch"):
         reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
     for parameter in loaded.model.parameters():
@@ -128,14 +150,16 @@ def _write(
 def _prove(
     staging: Path, reference: Reference, own_tokenizer: PreTrainedTokenizerFast
 ) -> dict[str, float]:
-    model = pocketgpt.load(staging, "fp32")
-    found, failed = prove(model, reference, own_tokenizer)
+    config = read_config(staging)
+    graph = open_graph(staging / variant_path("fp32"), config)
+    tokenizer = Tokenizer(staging / TOKENIZER, config.vocab_size)
+    found, failed = prove(graph, tokenizer, reference, own_tokenizer)
     if failed:
         raise ProofError(failed[0])
     return found
 
 
-def _choose_graph(graph: str | None, loaded: Checkpoint) -> str:
+def _choose_graph(graph: GraphKind | None, loaded: Checkpoint) -> GraphKind:
     config = loaded.model.config
     width = config.n_embd // config.n_head
     fits = width % HEAD_MULTIPLE == 0
@@ -148,19 +172,15 @@ def _choose_graph(graph: str | None, loaded: Checkpoint) -> str:
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:
-    if not folder.exists():
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not folder.is_dir() or (any(folder.iterdir()) and not _is_model_folder(folder)):
+    if not folder.is_dir() or not ((folder / MANIFEST).is_file() or was_interrupted(folder)):
         raise OptionError(f"{folder} exists and is no model folder; choose another name")
-    if not overwrite and any(folder.iterdir()):
+    if not overwrite:
         raise OptionError(
             f"{folder} holds a model already; --overwrite (overwrite=True) replaces it and drops "
             "its variants"
         )
-
-
-def _is_model_folder(folder: Path) -> bool:
-    return (folder / "pocketgpt.json").is_file()
 
 
 def _write_companions(checkpoint: Checkpoint, staging: Path) -> None:
@@ -169,30 +189,21 @@ def _write_companions(checkpoint: Checkpoint, staging: Path) -> None:
     config: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
     config["use_cache"] = True
     config["transformers.js_config"] = {"use_external_data_format": {"model.onnx": True}}
-    write_json(staging / "config.json", config)
+    write_json(staging / CONFIG, config)
     for file in map(Path, tokenizer.save_pretrained(staging)):
         if file.name not in TOKENIZER_FILES:
             file.unlink(missing_ok=True)
-    generation = staging / "generation_config.json"
-    for name in (generation.name, *TEXTS):
-        if checkpoint.companions and (checkpoint.companions / name).is_file():
-            shutil.copyfile(checkpoint.companions / name, staging / name)
-    if not generation.exists():
+    for name in (GENERATION_CONFIG, *TEXTS):
+        source = checkpoint.companions / name if checkpoint.companions else None
+        if source is not None and source.is_file():
+            if name == GENERATION_CONFIG:
+                read_json_object(source, CheckpointError, remedy="mend it, or take it away")
+            shutil.copyfile(source, staging / name)
+    if not (staging / GENERATION_CONFIG).exists():
         GenerationConfig.from_model_config(model.config).save_pretrained(staging)
-    elif not _is_json_object(generation):
-        raise CheckpointError(f"{checkpoint.source.path}'s {generation.name} is no JSON object")
 
 
-def _is_json_object(path: Path) -> bool:
-    try:
-        return isinstance(json.loads(path.read_text("utf-8")), dict)
-    except ValueError:
-        return False
-
-
-def _manifest(checkpoint: Checkpoint, graph: str, staging: Path) -> Manifest:
-    path = variant_path("fp32")
-    records = tuple(FileRecord.of(staging, file) for file in (path, f"{path}_data"))
+def _manifest(checkpoint: Checkpoint, graph: GraphKind, staging: Path) -> Manifest:
     bits = {name: 32 for name, tensor in checkpoint.model.named_parameters() if tensor.ndim == 2}
     text = staging / "evaluation.txt"
     return Manifest(
@@ -205,6 +216,7 @@ def _manifest(checkpoint: Checkpoint, graph: str, staging: Path) -> Manifest:
         opset=OPSET if graph == "fused" else PORTABLE_OPSET,
         min_onnxruntime=MIN_ONNXRUNTIME,
         proof={},
-        variants={"fp32": Variant(records, bits)},
+        variants={"fp32": Variant(record_files(staging, "fp32"), bits)},
         evaluation_sha256=sha256(text) if text.is_file() else None,
+        companions=record_companions(staging),
     )

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pocketgpt.folder.config import ModelConfig, read_config
-from pocketgpt.folder.manifest import FileRecord, Variant, variant_path
+from pocketgpt.folder.config import ModelConfig
+from pocketgpt.folder.manifest import Variant, record_files, variant_path
+from pocketgpt.folder.opening import OpenFolder
 from pocketgpt.text.tokenizer import Tokenizer
 
+from .graph.scratch import Scratch
 from .texts import Text
 
 FP32 = "fp32"
@@ -19,7 +21,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A variant to make from the fp32 one of `folder`, in `staging`.
+    """A variant to make from the fp32 one of a folder that was `opened` with it, in `staging`.
 
     `calibration` is the text for makers that look at one, None for the others; `max_loss` the rise
     of perplexity that the gate will allow; `progress` is called with (what is done now, units done,
@@ -27,7 +29,7 @@ class Job:
     """
 
     name: str
-    folder: Path
+    opened: OpenFolder
     staging: Path
     max_loss: float
     calibration: Text | None = None
@@ -36,31 +38,36 @@ class Job:
     @property
     def source(self) -> Path:
         """The fp32 graph."""
-        return self.folder / variant_path(FP32)
+        return self.opened.graph_path
 
     @property
     def target(self) -> Path:
         """Where the variant's graph goes; its weights go to this path + `_data`."""
         return self.staging / variant_path(self.name)
 
-    @property
-    def scratch(self) -> Path:
-        """A folder for what is too large to be kept in memory; it goes when the staging does."""
+    @cached_property
+    def scratch(self) -> Scratch:
+        """Room for what is too large to be kept in memory; it goes when the staging does."""
         folder = self.staging / "scratch"
         folder.mkdir(exist_ok=True)
-        return folder
+        return Scratch(folder)
 
-    @cached_property
+    @property
     def config(self) -> ModelConfig:
         """The model's shape."""
-        return read_config(self.folder)
+        return self.opened.config
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return Tokenizer(self.opened.tokenizer_path, self.config.vocab_size)
 
     @cached_property
     def token_ids(self) -> list[int]:
         """The calibration text's tokens; none without one."""
         if self.calibration is None:
             return []
-        return Tokenizer(self.folder / "tokenizer.json").encode(self.calibration.content)
+        return self.tokenizer.encode(self.calibration.content)
 
     def step(self, doing: str) -> Callable[[int, int], None]:
         """Return a function to call with (units done, units in all) of `doing` for this variant."""
@@ -78,9 +85,8 @@ class Job:
             bits: the stored bits of every weight matrix, by name.
             method: how the weights were rounded.
         """
-        path = variant_path(self.name)
         return Variant(
-            files=tuple(FileRecord.of(self.staging, file) for file in (path, f"{path}_data")),
+            files=record_files(self.staging, self.name),
             bits=bits,
             method=method,
             calibration_sha256=self.calibration.sha256 if self.calibration else None,

@@ -1,5 +1,6 @@
 """PocketGPT's runtime: GPT-2 models from numpy, onnxruntime and tokenizers alone."""
 
+from . import _telemetry  # noqa: F401  # first: it has to come before onnxruntime
 from ._version import __version__
 from .engine.decoder import Decoder
 from .errors import (

@@ -4,7 +4,7 @@
     ├── OptionError (and ValueError)  the call was wrong: an unknown option, a bad value, a prompt
     │                                 longer than the context
     ├── ModelFolderError              a model folder is missing, damaged or from another version
-    │   └── VariantNotFoundError      the folder has no such variant
+    │   └── VariantNotFoundError      the folder has no such variant (an OptionError too)
     ├── SessionError                  a session cannot be saved or restored
     ├── InferenceError                a graph that was loaded could not be run
     ├── ProviderError                 an execution provider is unavailable or not active
@@ -31,8 +31,8 @@ class ModelFolderError(PocketGPTError):
     """A model folder is missing, damaged, or written by a version this one cannot read."""
 
 
-class VariantNotFoundError(ModelFolderError):
-    """The model folder has no such variant."""
+class VariantNotFoundError(ModelFolderError, OptionError):
+    """The call named a variant that the model folder does not have."""
 
 
 class SessionError(PocketGPTError):

@@ -125,7 +125,8 @@ def test_every_check_can_fail(exported_once: tuple[Path, Path]) -> None:
         return Expected(case.ids, logits)
 
     def failing(**parts: Any) -> set[str]:
-        found, _ = prove(model, dataclasses.replace(right, **parts), loaded.tokenizer)
+        reference = dataclasses.replace(right, **parts)
+        found, _ = prove(model.graph, model.tokenizer, reference, loaded.tokenizer)
         return {check for check, worst in found.items() if worst > 0.5}
 
     first, second = right.whole

@@ -11,9 +11,9 @@ import pytest
 import pocketgpt
 from pocketgpt.folder.config import read_config
 from pocketgpt.folder.manifest import (
-    FileRecord,
     Variant,
     read_manifest,
+    record_files,
     variant_path,
     write_manifest,
 )
@@ -77,10 +77,9 @@ def with_one_norm(source: Path) -> ir.Model:
 
 def logits(folder: Path, model: ir.Model) -> Floats:
     """Put a graph into a folder and run it."""
-    path = variant_path("int8")
-    save(model, folder / path)
-    files = tuple(FileRecord.of(folder, name) for name in (path, f"{path}_data"))
-    write_manifest(folder, read_manifest(folder).with_variant("int8", Variant(files, bits={})))
+    save(model, folder / variant_path("int8"))
+    entry = Variant(record_files(folder, "int8"), bits={})
+    write_manifest(folder, read_manifest(folder).with_variant("int8", entry))
     found: Floats = pocketgpt.load(folder, "int8").decoder().score(IDS[:60]).copy()
     return found
 

@@ -15,7 +15,8 @@ import pocketgpt
 from pocketgpt import OptionError, QuantizationError
 from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.measure.quality import Reference, common_prefix, top_overlap
+from pocketgpt_quantize.measure import quality
+from pocketgpt_quantize.measure.quality import Passage, common_prefix, measure, top_overlap
 
 from ..conftest import Cli, contents
 from .conftest import FIGURES
@@ -55,13 +56,13 @@ def test_the_manifest_names_the_calibration_text(model_folder: Path) -> None:
 @pytest.fixture
 def losing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every variant loses a percent more than it does: the small model itself hardly loses any."""
-    compare = Reference.compare
+    measured = quality.figures
 
-    def worse(*arguments: Any) -> dict[str, float]:
-        figures = compare(*arguments)
-        return {**figures, "loss": figures["loss"] + 0.01}
+    def worse(name: str, *arguments: Any) -> dict[str, float]:
+        figures = measured(name, *arguments)
+        return {**figures, "loss": figures["loss"] + 0.01 * (name != "fp32")}
 
-    monkeypatch.setattr(Reference, "compare", worse)
+    monkeypatch.setattr(quality, "figures", worse)
 
 
 @pytest.mark.usefixtures("losing")
@@ -93,11 +94,12 @@ def test_an_older_variant_outlives_a_refused_one(model_folder: Path) -> None:
 def test_fp32_agrees_with_itself(model_folder: Path, tmp_path: Path) -> None:
     text = (model_folder / "evaluation.txt").read_text("utf-8")
     model = pocketgpt.load(model_folder, "fp32")
-    reference = Reference(model, text, tmp_path)
-    assert reference.compare(model) == pytest.approx(reference.figures, abs=1e-6)
+    passage = Passage.of(text, model.tokenizer, model.config)
+    found = measure(passage, lambda: model.graph, {"same": lambda: model.graph}, tmp_path)
+    assert found["same"] == pytest.approx(found["fp32"], abs=1e-6)
     score = model.score(text)
-    assert reference.figures["perplexity"] == pytest.approx(score.perplexity)
-    assert reference.figures["bits_per_byte"] == pytest.approx(score.bits_per_byte)
+    assert found["fp32"]["perplexity"] == pytest.approx(score.perplexity)
+    assert found["fp32"]["bits_per_byte"] == pytest.approx(score.bits_per_byte)
 
 
 def test_common_prefix() -> None:

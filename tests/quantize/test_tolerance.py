@@ -83,7 +83,7 @@ def test_it_is_twice_the_largest_difference(quantized: Path) -> None:
     model = pocketgpt.load(quantized, "int8")
     row = np.random.default_rng(6).integers(0, model.config.vocab_size, 11).tolist()
     whole, steps = model.decoder().score(row).copy(), stepped(model, [row])[0]
-    assert measure_tolerance(model, row) == pytest.approx(2 * np.abs(whole - steps).max())
+    assert measure_tolerance(model.graph, row) == pytest.approx(2 * np.abs(whole - steps).max())
 
 
 def test_windows() -> None:

@@ -1,4 +1,4 @@
-"""A ragged batch through a model's session, right-padded, for the proof alone."""
+"""A ragged batch through a graph, right-padded, for the proof alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketgpt import Model
 from pocketgpt.engine import contract
+from pocketgpt.engine.graph import Graph
 
 from .reference import Logits
 
@@ -20,12 +20,12 @@ class Batch:
     Nothing is bound in place here: what this shows is the graph's, not the runtime's.
     """
 
-    def __init__(self, model: Model, pad_token_id: int) -> None:
+    def __init__(self, graph: Graph, pad_token_id: int) -> None:
         """Start without rows; `pad_token_id` fills the short ones, and may be any id."""
-        self._graph = model.graph
-        self._config = model.config
+        self._graph = graph
+        self._config = graph.config
         self._pad = pad_token_id
-        self._portable = model.graph.contract.kind == "portable"
+        self._portable = graph.contract.kind == "portable"
         self._lengths = np.zeros(0, np.int64)
         self._mask = np.zeros((0, 0), np.int64)
         self._cache: list[NDArray[np.float32]] = []

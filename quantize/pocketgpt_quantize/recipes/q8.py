@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from pocketgpt.folder.manifest import Variant, read_manifest
+from pocketgpt.folder.manifest import Variant
 
 from ..graph.rewrite import (
     DOMAIN,
@@ -39,7 +39,7 @@ from ..graph.rewrite import (
     save,
     weights_of,
 )
-from ..job import FP32, Job
+from ..job import Job
 from ..observe.calibration import Recorder
 from ..rounding.format import BlockwiseWeight, Floats, Format, Rounded
 from ..rounding.gptq import gptq
@@ -81,7 +81,7 @@ def make_q8(job: Job) -> Variant:
         bits[name] = 8
         step(done + 1, len(layers))
     save(model, job.target)
-    known = read_manifest(job.folder).variant(FP32).bits
+    known = job.opened.record.bits
     return job.made({**known, **bits}, method="gptq")
 
 

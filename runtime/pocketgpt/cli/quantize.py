@@ -61,6 +61,8 @@ def quantize(
     """
     with needs_extra("quantize"):
         import pocketgpt_quantize
+        from pocketgpt_quantize.observe.heap import keep_arrays_off_the_heap
+    keep_arrays_off_the_heap()  # of this process, which is ours
     if plot is not None:
         check_picture_path(plot)
         from pocketgpt_quantize.plot import plot as draw

@@ -12,8 +12,9 @@ from .. import validate
 from ..engine.decoder import Decoder
 from ..engine.graph import Graph, open_graph
 from ..engine.providers import Provider
-from ..folder.config import ModelConfig, read_config, read_generation_defaults
-from ..folder.manifest import Manifest, check_files, pick_variant, read_manifest, variant_path
+from ..folder.config import ModelConfig
+from ..folder.manifest import Manifest
+from ..folder.opening import open_folder
 from ..text.tokenizer import Tokenizer
 from .beam import BeamSearch
 from .options import GenerationOptions
@@ -73,18 +74,13 @@ class TextGenerator:
     ) -> Self:
         """Open a variant of a model folder; see `pocketgpt.load`."""
         validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
-        manifest = read_manifest(folder)
-        variant = pick_variant(manifest, variant)
-        check_files(folder, manifest.variant(variant), verify=verify)
-        path, config = folder / variant_path(variant), read_config(folder)
-        return cls(
-            open_graph(path, config, provider=provider, threads=threads),
-            Tokenizer(folder / "tokenizer.json", config.vocab_size),
-            manifest,
-            variant,
-            read_generation_defaults(folder),
-            prefix_cache_bytes,
-        )
+        opened = open_folder(folder, variant, verify=verify)
+        graph = open_graph(opened.graph_path, opened.config, provider=provider, threads=threads)
+        opened.check_kind(graph.contract.kind)
+        tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
+        opened.check_unchanged()
+        defaults = opened.generation_defaults
+        return cls(graph, tokenizer, opened.manifest, opened.variant, defaults, prefix_cache_bytes)
 
     @property
     def identity(self) -> str:

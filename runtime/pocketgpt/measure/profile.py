@@ -17,8 +17,7 @@ import numpy as np
 from ..engine.graph import open_graph
 from ..engine.providers import Provider
 from ..errors import OptionError
-from ..folder.config import read_config
-from ..folder.manifest import check_files, pick_variant, read_manifest, variant_path
+from ..folder.opening import open_folder
 
 PROMPT_TOKENS = 512
 STEPS = 32
@@ -77,11 +76,8 @@ def profile(
     Example:
         >>> pocketgpt.profile("models/gpt2", "int8").decode.operators[0].operator
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    variant = pick_variant(manifest, variant)
-    check_files(folder, manifest.variant(variant), verify=False)
-    config = read_config(folder)
+    opened = open_folder(folder, variant)
+    config = opened.config
     if config.n_positions < 2:
         raise OptionError("a context of 1 token has no room for a step after a prompt")
     steps = min(STEPS, config.n_positions // 2)
@@ -89,7 +85,7 @@ def profile(
     random_ids = np.random.default_rng(0).integers(0, config.vocab_size, prompt).tolist()
     with tempfile.TemporaryDirectory() as scratch:
         graph = open_graph(
-            folder / variant_path(variant),
+            opened.graph_path,
             config,
             provider=provider,
             threads=threads,
@@ -106,7 +102,7 @@ def profile(
     )
     counted = runs[len(runs) // 2 :]
     return Profile(
-        variant,
+        opened.variant,
         _phase(events, counted[:-steps], prompt),
         _phase(events, counted[-steps:], steps),
     )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ModelFolderError, OptionError
 from ..extras import needs_extra
-from ..folder.config import read_json
+from ..folder.json_file import read_bounded, read_json_object
+from ..folder.paths import check_inside
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -38,10 +39,10 @@ def read_format(folder: Path) -> Format:
         ModelFolderError: there is neither a template nor an EOS token, or the template is broken.
         MissingExtraError: there is a template, and jinja2 is not installed.
     """
-    path = folder / "tokenizer_config.json"
-    config = read_json(path) if path.exists() else {}
+    path = check_inside(folder, "tokenizer_config.json")
+    config = read_json_object(path) if path.exists() else {}
     tokens = _special_tokens(folder, config)
-    own = folder / "chat_template.jinja"
+    own = check_inside(folder, "chat_template.jinja")
     if own.exists():
         return _compile(own, _read_text(own), tokens)
     if template := config.get("chat_template"):
@@ -164,8 +165,8 @@ def _pick(path: Path, template: object) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bounded(path)
+    except (OSError, ValueError) as error:
         raise ModelFolderError(f"{path} cannot be read: {error}") from None
 
 
@@ -175,10 +176,10 @@ def _special_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     special_tokens_map.json is before tokenizer_config.json where that is of the time when it held
     no tokens.
     """
-    older = folder / "special_tokens_map.json"
+    older = check_inside(folder, "special_tokens_map.json")
     fields = dict(config)
     if "added_tokens_decoder" not in config and older.exists():
-        fields |= read_json(older)
+        fields |= read_json_object(older)
     if str(config.get("tokenizer_class")).removesuffix("Fast") == "GPT2Tokenizer":
         fields = _GPT2_TOKENS | fields
     extra = fields.get("extra_special_tokens")
