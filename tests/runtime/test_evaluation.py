@@ -58,7 +58,7 @@ def test_exact_by_hand() -> None:
 def test_the_models_own_texts_score_full(
     model: pocketgpt.Model, tmp_path: Path, metric: str
 ) -> None:
-    options = {"max_new_tokens": 12, "do_sample": True, "seed": 5}
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": True, "seed": 5}
     texts = [model.generate(prompt, **options).text for prompt in PROMPTS]
     lines = [
         {"prompt": prompt, "references": ["other", text], "id": 7}

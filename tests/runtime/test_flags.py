@@ -110,7 +110,7 @@ def test_ctrl_c_ends_with_what_was_made(
     monkeypatch: pytest.MonkeyPatch,
     json_flag: list[str],
 ) -> None:
-    options = {"max_new_tokens": 30, "eos_token_id": [0]}
+    options: dict[str, Any] = {"max_new_tokens": 30, "eos_token_id": [0]}
     made = model.generate("A dog", **options)
     step, steps = Decoder.step, 0
 

@@ -277,10 +277,11 @@ def test_what_does_not_go_together_is_refused(options: dict[str, Any], message: 
 
 @pytest.mark.parametrize("name", ["temprature", "n", "max_tokens"])
 def test_unknown_option_is_refused_by_name(tiny: pocketgpt.Model, name: str) -> None:
+    options: dict[str, Any] = {name: 1}
     with pytest.raises(OptionError, match=f"unknown option {name}; there are .*temperature"):
-        tiny.generate("A", **{name: 1})
+        tiny.generate("A", **options)
     with pytest.raises(OptionError, match=f"unknown option {name}"):
-        tiny.stream("A", **{name: 1})
+        tiny.stream("A", **options)
 
 
 def test_option_error_is_a_value_error() -> None:

@@ -101,7 +101,7 @@ def test_generate_draws_from_pytorchs_distribution(
     ids = torch.tensor([tiny.tokenizer.encode(prompt)])
     with torch.inference_mode():
         logits = tiny_reference(ids).logits[:, -1]
-    options = {"temperature": 2.5, "top_k": 8}
+    options: dict[str, Any] = {"temperature": 2.5, "top_k": 8}
     drawn = [
         tiny.generate(prompt, do_sample=True, max_new_tokens=1, seed=seed, **options).token_ids[0]
         for seed in range(1500)
@@ -110,7 +110,7 @@ def test_generate_draws_from_pytorchs_distribution(
 
 
 def test_same_seed_same_text(tiny: pocketgpt.Model) -> None:
-    options = {"do_sample": True, "max_new_tokens": 30, "temperature": 2.0}
+    options: dict[str, Any] = {"do_sample": True, "max_new_tokens": 30, "temperature": 2.0}
     first = tiny.generate("Once", seed=7, **options)
     second = tiny.generate("Once", seed=7, **options)
     assert first.token_ids == second.token_ids
@@ -119,7 +119,12 @@ def test_same_seed_same_text(tiny: pocketgpt.Model) -> None:
 
 
 def test_different_seeds_and_none_differ(tiny: pocketgpt.Model) -> None:
-    options = {"do_sample": True, "max_new_tokens": 30, "temperature": 2.0, "top_k": 0}
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "max_new_tokens": 30,
+        "temperature": 2.0,
+        "top_k": 0,
+    }
     seeds = [0, 1, 2, 3, None, None]
     texts = {tuple(tiny.generate("Once", seed=seed, **options).token_ids) for seed in seeds}
     assert len(texts) == len(seeds)

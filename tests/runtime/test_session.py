@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import pocketgpt
 from pocketgpt import OptionError, SessionError
 
-OPTIONS = {"max_new_tokens": 6, "eos_token_id": []}
+OPTIONS: dict[str, Any] = {"max_new_tokens": 6, "eos_token_id": []}
 
 
 def test_appending_computes_only_what_is_new(model: pocketgpt.Model) -> None:

@@ -123,6 +123,10 @@ class _Search:
     def advance(self, logits: Logits, stop_now: bool) -> bool:
         """Take the logits `[num_beams, vocab_size]` after each beam; return whether to go on."""
         log_probs = self._log_probs(logits)
+        if not (log_probs.max(axis=-1) > -np.inf).any():
+            if self._ended.any():  # nothing may follow any beam: what has ended is all there is
+                return False
+            raise nothing_left()
         flat = (log_probs + self._running[:, None]).ravel()
         picked = self._pick(flat, max(2, 1 + len(self.options.eos_token_ids)) * self.num_beams)
         parents, tokens = np.divmod(picked, log_probs.shape[1])
@@ -150,11 +154,8 @@ class _Search:
         scores = log_softmax(logits)
         for beam, pipeline in enumerate(self._pipelines):
             scores[beam] = pipeline.constrain(scores[beam])
-        alive = scores.max(axis=-1) > -np.inf
-        if not alive.any():
-            raise nothing_left()
-        for beam in np.flatnonzero(alive).tolist():
-            scores[beam] = self._pipelines[beam].warp(scores[beam])
+            if scores[beam].max() > -np.inf:
+                scores[beam] = pipeline.warp(scores[beam])
         return scores
 
     def _completed(

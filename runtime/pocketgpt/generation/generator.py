@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self, Unpack, overload
 
 from .. import validate
 from ..engine.decoder import Decoder
@@ -17,6 +17,7 @@ from ..folder.manifest import Manifest
 from ..folder.opening import open_folder
 from ..text.tokenizer import Tokenizer
 from .beam import BeamSearch
+from .option_types import GenerationOptionsDict, OneTextOptionsDict
 from .options import GenerationOptions
 from .prefix_cache import PrefixCache
 from .request import Request, each_prompts_options, resolve_options, resolve_prompt
@@ -90,12 +91,35 @@ class TextGenerator:
         return hashlib.sha256(joined.encode("ascii")).hexdigest()
 
     @overload
-    def generate(self, prompt: str, **options: Any) -> GenerationResult: ...
-    @overload
-    def generate(self, prompt: list[str], **options: Any) -> list[GenerationResult]: ...
     def generate(
         self,
-        prompt: str | list[str],
+        prompt: str,
+        *,
+        on_piece: Callable[[str], object] | None = None,
+        **options: Unpack[OneTextOptionsDict],
+    ) -> GenerationResult: ...
+    @overload
+    def generate(
+        self,
+        prompt: list[str] | tuple[str, ...],
+        *,
+        on_piece: Callable[[int, str], object] | None = None,
+        options: Sequence[Mapping[str, Any]] | None = None,
+        batch_size: int = BATCH_SIZE,
+        **shared: Unpack[GenerationOptionsDict],
+    ) -> list[GenerationResult]: ...
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        on_piece: Callable[..., object] | None = None,
+        batch_size: int = BATCH_SIZE,
+        **options: Unpack[GenerationOptionsDict],
+    ) -> GenerationResult | list[GenerationResult]: ...
+    def generate(
+        self,
+        prompt: str | list[str] | tuple[str, ...],
         *,
         on_piece: Callable[..., object] | None = None,
         **options: Any,
@@ -128,12 +152,23 @@ class TextGenerator:
         return stream.result
 
     @overload
-    def stream(self, prompt: str, **options: Any) -> Stream: ...
+    def stream(self, prompt: str, **options: Unpack[OneTextOptionsDict]) -> Stream: ...
     @overload
-    def stream(self, prompt: list[str], **options: Any) -> BatchStream: ...
     def stream(
         self,
-        prompt: str | list[str],
+        prompt: list[str] | tuple[str, ...],
+        *,
+        options: Sequence[Mapping[str, Any]] | None = None,
+        batch_size: int = BATCH_SIZE,
+        **shared: Unpack[GenerationOptionsDict],
+    ) -> BatchStream: ...
+    @overload
+    def stream(
+        self, prompt: str, *, batch_size: int = BATCH_SIZE, **options: Unpack[GenerationOptionsDict]
+    ) -> Stream | BatchStream: ...
+    def stream(
+        self,
+        prompt: str | list[str] | tuple[str, ...],
         *,
         options: Sequence[Mapping[str, Any]] | None = None,
         batch_size: int = BATCH_SIZE,

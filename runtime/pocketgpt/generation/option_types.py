@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 
-class GenerationOptionsDict(TypedDict, total=False):
-    """`**options: Unpack[GenerationOptionsDict]`: any of the options, see `GenerationOptions`."""
+class OneTextOptionsDict(TypedDict, total=False):
+    """Any option of one text: all but `num_return_sequences`; see `GenerationOptions`."""
 
     max_new_tokens: int | None
     max_length: int | None
@@ -56,7 +56,12 @@ class GenerationOptionsDict(TypedDict, total=False):
     num_beams: int
     length_penalty: float
     early_stopping: bool | Literal["never"]
-    num_return_sequences: int
     logprobs: int | None
     context_overflow: Literal["stop", "reprefill"]
     keep: int
+
+
+class GenerationOptionsDict(OneTextOptionsDict, total=False):
+    """`**options: Unpack[GenerationOptionsDict]`: any of the options, see `GenerationOptions`."""
+
+    num_return_sequences: int
