@@ -121,9 +121,9 @@ def test_bad_calls_are_refused(model: pocketgpt.Model, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="metric should be one of 'bleu', 'rouge', 'exact'"):
         model.evaluate(path, "meteor")
     with pytest.raises(OptionError, match="no num_return_sequences"):
-        model.evaluate(path, num_return_sequences=2, do_sample=True)
+        model.evaluate(path, num_return_sequences=2, do_sample=True)  # type: ignore[call-arg]
     with pytest.raises(OptionError, match="unknown option top_q"):
-        model.evaluate(path, top_q=1)
+        model.evaluate(path, top_q=1)  # type: ignore[call-arg]
     with pytest.raises(OptionError, match="batch_size should be"):
         model.evaluate(path, batch_size=0)
     with pytest.raises(OptionError, match="cannot be read"):

@@ -71,7 +71,7 @@ def test_sessions_compute_nothing_twice(
     portable: pocketgpt.Model, model: pocketgpt.Model, tmp_path: Path
 ) -> None:
     """And go on as one on the fused graph does."""
-    options = {"max_new_tokens": 6, "eos_token_id": []}
+    options: dict[str, Any] = {"max_new_tokens": 6, "eos_token_id": []}
     sessions = [portable.session(), model.session()]
     for session in sessions:
         session.append(PROMPTS[0])

@@ -139,7 +139,11 @@ def test_a_stream_left_early_keeps_what_it_made(model: pocketgpt.Model) -> None:
 def test_what_a_session_cannot_do_is_refused(model: pocketgpt.Model) -> None:
     session = model.session()
     session.append("A")
-    for options in ({"num_beams": 2}, {"do_sample": True, "num_return_sequences": 2}):
+    several: list[dict[str, Any]] = [
+        {"num_beams": 2},
+        {"do_sample": True, "num_return_sequences": 2},
+    ]
+    for options in several:
         with pytest.raises(OptionError, match="a session has one text"):
             session.generate(**options)
     with pytest.raises(OptionError, match="keeps its whole text"):

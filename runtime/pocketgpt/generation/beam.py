@@ -87,6 +87,7 @@ class BeamSearch:
             text.score = float(score)
             text.begin_clock(self._first, self._engine_first)
             for token_id in token_ids:
+                text.pipeline.accept(token_id)
                 text.add(token_id, self._engine_last)
             if text.finish_reason is None:
                 text.finish(reason)
