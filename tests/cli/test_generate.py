@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import pocketgpt
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+from ..conftest import Cli, Finished
 
 
-def assert_error(done: subprocess.CompletedProcess[str], code: int, says: str) -> None:
+def assert_error(done: Finished, code: int, says: str) -> None:
     """Refused in one line on standard error."""
     assert done.returncode == code
     assert done.stdout.strip() == ""

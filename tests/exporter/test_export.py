@@ -22,6 +22,8 @@ from pocketgpt_export.proof.ragged_batch import Batch
 from pocketgpt_export.proof.reference import Reference, ask_reference, real_ids
 from pocketgpt_export.source.checkpoint import load_checkpoint
 
+from ..conftest import contents
+
 # `pocketgpt_export.export` the name is the function; this is the module it lies in.
 MODULE = importlib.import_module("pocketgpt_export.exporting")
 
@@ -35,15 +37,6 @@ def quick_trace(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
             shutil.copyfile(tiny_folder / "onnx" / name, path.parent / name)
 
     monkeypatch.setattr(MODULE, "trace", copy)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder`, hidden ones included."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def nudge_a_weight(model: GPT2LMHeadModel) -> None:

@@ -15,14 +15,7 @@ from pocketgpt.folder.atomic import sha256
 from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_quantize import quantize
 
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder`, hidden ones included."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+from ..conftest import contents
 
 
 def forget(folder: Path, *variants: str) -> None:

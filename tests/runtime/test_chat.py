@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import pocketgpt
 from pocketgpt import OptionError, Stream
 from pocketgpt.sessions.chat import Chat
 from pocketgpt.text.chat_template import Turn, read_format
+
+from ..conftest import Cli
 
 END = "<|endoftext|>"
 OPTIONS = {"max_new_tokens": 5}
@@ -133,22 +135,20 @@ def test_a_session_has_a_bos_at_its_beginning_alone(bos_folder: Path) -> None:
     assert session.token_ids == [0, *parts[0], *parts[1]]
 
 
-def test_chatting_line_by_line(
-    pocketgpt_command: Callable[..., tuple[int, str, str]], random_folder: Path, tmp_path: Path
-) -> None:
+def test_chatting_line_by_line(cli: Cli, random_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(random_folder, tmp_path / "folder"))
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token": END}), "utf-8")
     lines = "A dog\n/new\n\nA dog\n" + "z" * 70 + "\n"
     flags = ["--max-new-tokens", "3", "--eos-token-id", "0"]
-    code, answers, errors = pocketgpt_command("chat", folder, *flags, stdin=lines)
+    code, answers, errors = cli("chat", folder, *flags, stdin=lines)
     assert code == 0
     assert answers == answers[: len(answers) // 2] * 2 != ""
     assert "say it shorter" in errors
 
 
 def test_the_command_goes_on_after_an_error_in_an_answer(
-    pocketgpt_command: Callable[..., tuple[int, str, str]],
+    cli: Cli,
     random_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -170,7 +170,7 @@ def test_the_command_goes_on_after_an_error_in_an_answer(
         return Stream(pieces)
 
     monkeypatch.setattr(Chat, "reply", fails_on_fox)
-    code, answers, errors = pocketgpt_command(
+    code, answers, errors = cli(
         "chat", folder, "--max-new-tokens", "3", stdin="A dog\nfox\nquick\n"
     )
     assert code == 0

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from pocketgpt import MissingExtraError, OptionError
 from pocketgpt.measure.evaluate import read_pairs
 from pocketgpt.measure.metrics import METRICS, bleu, exact, rouge
 
-Command = Callable[..., tuple[int, str, str]]
+from ..conftest import Cli
+
 TEXT = "the cat sat on the mat"
 REFERENCE = "the cat sat on a mat"
 PROMPTS = ["The quick", "A dog", "naïve", "brown fox jumps"]
@@ -153,20 +153,20 @@ def test_a_missing_library_is_named(
 
 
 def test_the_command_line(
-    pocketgpt_command: Command, model: pocketgpt.Model, random_folder: Path, tmp_path: Path
+    cli: Cli, model: pocketgpt.Model, random_folder: Path, tmp_path: Path
 ) -> None:
     lines = [{"prompt": prompt, "reference": "the dog"} for prompt in PROMPTS]
     path = write_pairs(tmp_path / "pairs.jsonl", *lines)
     flags = ["--metric", "rouge", "--max-new-tokens", "9", "--num-beams", "2"]
     expected = model.evaluate(path, "rouge", max_new_tokens=9, num_beams=2)
-    code, text, _ = pocketgpt_command("evaluate", random_folder, path, *flags, "--json")
+    code, text, _ = cli("evaluate", random_folder, path, *flags, "--json")
     assert code == 0
     assert json.loads(text) == json.loads(json.dumps(dataclasses.asdict(expected)))
-    code, text, _ = pocketgpt_command("evaluate", random_folder, path, *flags)
+    code, text, _ = cli("evaluate", random_folder, path, *flags)
     assert code == 0
     assert f"{expected.scores['rougeL']:.4f}" in text
     assert "4 prompts; rouge-score" in text
     write_pairs(path, {"prompt": "A"})
-    code, text, errors = pocketgpt_command("evaluate", random_folder, path)
+    code, text, errors = cli("evaluate", random_folder, path)
     assert (code, text) == (2, "")
     assert "pairs.jsonl, line 1" in errors

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pocketgpt.cli.generation_flags import _FLAGS
 from pocketgpt.cli.interrupt import cancel_on_interrupt
 from pocketgpt.engine.decoder import Decoder
 
-Command = Callable[..., tuple[int, str, str]]
+from ..conftest import Cli
 
 
 def test_every_option_has_a_flag() -> None:
@@ -25,9 +24,7 @@ def test_every_option_has_a_flag() -> None:
     assert set(_FLAGS) == options - {"bos_token_id"}  # which the folder's tokenizer settles
 
 
-def test_flags_reach_the_library(
-    pocketgpt_command: Command, model: pocketgpt.Model, random_folder: Path
-) -> None:
+def test_flags_reach_the_library(cli: Cli, model: pocketgpt.Model, random_folder: Path) -> None:
     flags = {
         "logit_bias": (["63=-20", "28=1.5"], {63: -20.0, 28: 1.5}),
         "bad_words_ids": (["144", "143,212"], [[144], [143, 212]]),
@@ -50,10 +47,10 @@ def test_flags_reach_the_library(
     options: dict[str, Any] = {name: value for name, (_, value) in flags.items()}
     expected: Any = model.generate("A dog", **options)
     arguments = ["generate", random_folder, "A dog", "--variant", "fp32", *said]
-    code, text, _ = pocketgpt_command(*arguments, "--json")
+    code, text, _ = cli(*arguments, "--json")
     assert code == 0
     assert [one["token_ids"] for one in json.loads(text)] == [r.token_ids for r in expected]
-    _, text, _ = pocketgpt_command(*arguments)
+    _, text, _ = cli(*arguments)
     assert text == f"{expected[0].text}\n---\n{expected[1].text}\n"
 
 
@@ -67,10 +64,8 @@ def test_flags_reach_the_library(
         (["--num-beams", "2", "--logprobs", "1"], "logprobs"),
     ],
 )
-def test_bad_values_exit_with_2(
-    pocketgpt_command: Command, random_folder: Path, flags: list[str], says: str
-) -> None:
-    code, text, errors = pocketgpt_command("generate", random_folder, "A", *flags)
+def test_bad_values_exit_with_2(cli: Cli, random_folder: Path, flags: list[str], says: str) -> None:
+    code, text, errors = cli("generate", random_folder, "A", *flags)
     assert (code, text) == (2, "")
     assert says in errors
     assert len(errors.splitlines()) == 1
@@ -78,7 +73,7 @@ def test_bad_values_exit_with_2(
 
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
 def test_ctrl_c_ends_with_what_was_made(
-    pocketgpt_command: Command,
+    cli: Cli,
     model: pocketgpt.Model,
     random_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -97,7 +92,7 @@ def test_ctrl_c_ends_with_what_was_made(
 
     monkeypatch.setattr(Decoder, "step", interrupted_step)
     flags = ["--max-new-tokens", "30", "--eos-token-id", "0", *json_flag]
-    code, text, errors = pocketgpt_command("generate", random_folder, "A dog", *flags)
+    code, text, errors = cli("generate", random_folder, "A dog", *flags)
     assert (code, errors, steps) == (130, "", 4)
     shown = json.loads(text)["text"] if json_flag else text[:-1]
     assert shown == model.tokenizer.decode(made.token_ids[:5])
@@ -121,16 +116,16 @@ def test_a_second_ctrl_c_interrupts() -> None:
 
 
 def test_scoring_files(
-    pocketgpt_command: Command, model: pocketgpt.Model, random_folder: Path, tmp_path: Path
+    cli: Cli, model: pocketgpt.Model, random_folder: Path, tmp_path: Path
 ) -> None:
     for name in ("one", "two"):
         (tmp_path / name).write_text(f"{name} dog runs home. " * 20, "utf-8")
     arguments = ["score", random_folder, tmp_path / "one", tmp_path / "two", "--stride", "16"]
-    code, text, _ = pocketgpt_command(*arguments, "--json")
+    code, text, _ = cli(*arguments, "--json")
     assert code == 0
     for found, name in zip(json.loads(text), ("one", "two"), strict=True):
         expected = model.score((tmp_path / name).read_text("utf-8"), stride=16)
         assert found["path"] == str(tmp_path / name)
         assert found["perplexity"] == pytest.approx(expected.perplexity)
-    assert pocketgpt_command(*arguments)[1].count("dog") == 0
-    assert pocketgpt_command("score", random_folder, tmp_path / "none")[0] == 2
+    assert cli(*arguments)[1].count("dog") == 0
+    assert cli("score", random_folder, tmp_path / "none")[0] == 2

@@ -199,10 +199,12 @@ def test_timings_count_tokens(tiny: pocketgpt.Model) -> None:
 
 @pytest.mark.parametrize("variant", ["int8", "q4"])
 def test_quantized_variants_generate(tiny_folder: Path, variant: str) -> None:
-    """Cached and uncached tokens agree: activations are quantized per row."""
+    """Cached and uncached tokens agree where the tolerance does not cover the margin."""
     model = pocketgpt.load(tiny_folder, variant)
+    tolerance = model.manifest.variant(variant).tolerance
+    assert tolerance is not None
     ids = model.tokenizer.encode("The ships")
     result = model.generate("The ships", max_new_tokens=20)
     for count, token_id in enumerate(result.token_ids):
         uncached = model.decoder().prefill([*ids, *result.token_ids[:count]])[0]
-        assert uncached[token_id] >= uncached.max() - 1e-3
+        assert uncached[token_id] >= uncached.max() - tolerance

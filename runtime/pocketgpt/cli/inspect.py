@@ -85,7 +85,7 @@ def _operators_table(phase: Phase, steps: int) -> Table:
     inside = sum(one.seconds for one in phase.operators)
     rows = [(one.operator, f"{one.calls // steps}", one.seconds) for one in phase.operators]
     for name, calls, seconds in [*rows, ("between them", "", phase.seconds - inside)]:
-        share = f"{seconds / phase.seconds:.1%}"
+        share = f"{seconds / phase.seconds:.1%}" if phase.seconds else ""
         table.add_row(name, calls, f"{seconds / steps * 1e3:.3f}", share)
     return table
 

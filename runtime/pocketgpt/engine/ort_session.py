@@ -11,6 +11,7 @@ from ..errors import InferenceError, ModelFolderError, ProviderError
 from .providers import CPU, Provider, check_active, resolve_provider
 from .threads import physical_cores
 
+MOST_THREADS = 4096  # ONNX Runtime makes as many as it is told, and dies of too many
 _ERRORS_ONLY = 3
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 _REASON_CHARACTERS = 400
@@ -37,11 +38,12 @@ def open_session(
         weights_folder: where the weights' file lies, for a graph that comes as bytes.
 
     Raises:
-        OptionError: `threads` is no whole number above 0, or the provider cannot be read.
+        OptionError: `threads` is no whole number from 1 to 4096, or the provider cannot be read.
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
         ModelFolderError: ONNX Runtime cannot load the graph.
     """
     validate.whole("threads", threads, at_least=1, optional=True)
+    validate.number("threads", threads, at_most=MOST_THREADS, optional=True)
     name, provider_options = resolve_provider(provider)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or physical_cores()

@@ -22,6 +22,7 @@ from .sequence import Piece, TokenSequence
 from .slots import Ids, Seat, SlotTable
 
 PREFILL_TOGETHER = 1024  # tokens, padding included, of a pass of several prompts while nothing runs
+MAX_PADDED = 1.1  # times the tokens there are: beyond it a pass for each prompt is the faster way
 MIN_SHARED = 16  # tokens; a shorter common beginning is sooner computed again than looked for
 
 AnyJob = TokenSequence | BeamSearch
@@ -221,11 +222,12 @@ class Scheduler:
         ready = [seat for seat in self._table.filling if seat.leader is None]
         budget = PREFILL_CHUNK if self._table.running else PREFILL_TOGETHER
         group: list[Seat] = []
-        longest = 0
+        longest = tokens = 0
         for seat in ready:
-            longest = max(longest, len(seat.ids))
+            longest, tokens = max(longest, len(seat.ids)), tokens + len(seat.ids)
+            padded = (len(group) + 1) * longest
             beside = not group or seat.slots[0] == group[-1].slots[0] + 1
-            fits = (len(group) + 1) * longest <= budget and len(seat.ids) <= PREFILL_CHUNK
+            fits = padded <= min(budget, MAX_PADDED * tokens) and len(seat.ids) <= PREFILL_CHUNK
             if seat.done or not beside or not fits:
                 break
             group.append(seat)

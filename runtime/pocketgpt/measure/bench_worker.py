@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import PocketGPTError
+from ..errors import OptionError, PocketGPTError
 from ..generation.generator import TextGenerator
 from ..generation.request import Request
 from ..generation.sequence import TokenSequence
@@ -37,8 +37,10 @@ def measure(folder: str, variant: str, provider: Any, threads: int) -> dict[str,
     )
     load_seconds = time.perf_counter() - begin
     longest = model.config.n_positions - 1  # and one new token
+    if longest < 2:
+        raise OptionError("a context below 3 tokens has no room for a prompt and two new tokens")
     lengths = sorted({min(length, longest) for length in (*PROMPTS, longest)})
-    prompt = min(lengths[0], longest // 2)
+    prompt = min(lengths[0], longest // 2)  # at least one token
     new_tokens = min(NEW_TOKENS, model.config.n_positions - prompt)
     _decode(model, 1, prompt, 2)  # the first run allocates
     first_token = {

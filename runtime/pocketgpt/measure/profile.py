@@ -16,6 +16,7 @@ import numpy as np
 
 from ..engine.graph import open_graph
 from ..engine.providers import Provider
+from ..errors import OptionError
 from ..folder.opening import open_folder
 
 PROMPT_TOKENS = 512
@@ -69,13 +70,16 @@ def profile(
     Raises:
         ModelFolderError: the folder is missing, damaged, or has no such variant.
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
-        OptionError: `threads` is no whole number above 0, or the provider cannot be read.
+        OptionError: `threads` is no whole number above 0, the provider cannot be read, or the
+            context has no room for a prompt and a step.
 
     Example:
         >>> pocketgpt.profile("models/gpt2", "int8").decode.operators[0].operator
     """
     opened = open_folder(folder, variant)
     config = opened.config
+    if config.n_positions < 2:
+        raise OptionError("a context of 1 token has no room for a step after a prompt")
     steps = min(STEPS, config.n_positions // 2)
     prompt = min(PROMPT_TOKENS, config.n_positions - steps)
     random_ids = np.random.default_rng(0).integers(0, config.vocab_size, prompt).tolist()
