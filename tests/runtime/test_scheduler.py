@@ -254,3 +254,24 @@ def test_two_alternating_prompts_are_both_kept(random_folder: Any) -> None:
         for prompt in (first, second):
             result = model.generate(prompt, max_new_tokens=3, eos_token_id=[])
     assert result.timings.reused_tokens == len(model.tokenizer.encode(second)) - 1
+
+
+@pytest.mark.parametrize("options", [{}, {"do_sample": True}, {"num_beams": 2}], ids=str)
+def test_logits_that_are_no_numbers_are_one_line(
+    model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    original = Decoder.append
+
+    def append(self: Decoder, token_ids: list[int], slot: int = 0) -> Any:
+        logits = original(self, token_ids, slot).copy()
+        logits[:] = np.nan
+        return logits
+
+    monkeypatch.setattr(Decoder, "append", append)
+    with pytest.raises(InferenceError, match=r"logits are not numbers.*verify the folder"):
+        model.generate("A dog", **options)
+
+
+def test_more_rows_than_memory_holds_are_one_line(model: pocketgpt.Model) -> None:
+    with pytest.raises(InferenceError, match="decode fewer at once"):
+        model.generate("A", num_beams=10**12, max_new_tokens=2)
