@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,10 +12,6 @@ from .contract import Array
 from .passes import Lengths, Logits, Passes
 
 PREFILL_CHUNK = 256  # tokens; skips half of the masked attention of one long pass
-
-
-class PrefillCancelledError(Exception):
-    """A prefill was told to stop between two chunks."""
 
 
 class Decoder:
@@ -61,18 +57,13 @@ class Decoder:
         self._passes.settle()
         self._cache.reserve(tokens)
 
-    def prefill(
-        self, token_ids: Sequence[int], slot: int = 0, cancelled: Callable[[], bool] = bool
-    ) -> Logits:
-        """Append `token_ids`, at least one, to a slot; return `[1, vocab_size]` after the last.
+    def prefill(self, token_ids: Sequence[int], slot: int = 0) -> Logits:
+        """Append `token_ids`, at least one, in chunks; return `[1, vocab_size]` after the last.
 
         Raises:
-            PrefillCancelledError: `cancelled` said so before a chunk.
             InferenceError: ONNX Runtime could not run the graph.
         """
         for start in range(0, len(token_ids), PREFILL_CHUNK):
-            if cancelled():
-                raise PrefillCancelledError
             logits = self.append(token_ids[start : start + PREFILL_CHUNK], slot)
         return logits
 
