@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pocketgpt
 
@@ -28,7 +29,7 @@ def step(timings: pocketgpt.Timings) -> float:
 
 def measure(model: pocketgpt.Model, beams: int) -> tuple[float, float, float]:
     """Return a search's step, the runtime's share of it, and the step over plain rows'."""
-    options = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
+    options: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
     searched = model.generate(PROMPT, num_beams=beams, **options).timings
     # Texts that begin apart, so that each row is one of its own.
     plain = model.generate([f"{row}. {PROMPT}" for row in range(beams)], **options)[-1].timings

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from .engine.providers import Provider
 from .generation.generator import BATCH_SIZE, TextGenerator
+from .generation.option_types import OneTextOptionsDict
 from .measure.evaluate import Evaluation, evaluate
 from .measure.score import Score, checked_stride, score_ids
 from .measure.score_file import FileScore, TextFile, score_file
@@ -80,7 +81,7 @@ class Model(TextGenerator):
         *,
         batch_size: int = BATCH_SIZE,
         progress: Callable[[int, int], None] | None = None,
-        **options: Any,
+        **options: Unpack[OneTextOptionsDict],
     ) -> Evaluation:
         """Continue the prompts of a file and score the new texts against references.
 

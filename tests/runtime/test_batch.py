@@ -21,7 +21,7 @@ PROMPTS = [
     "",
     "runs home again. The quick brown fox jumps over",
 ]
-SAMPLED = {"do_sample": True, "temperature": 1.4, "top_p": 0.9, "seed": 3}
+SAMPLED: dict[str, Any] = {"do_sample": True, "temperature": 1.4, "top_p": 0.9, "seed": 3}
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 16])
@@ -80,7 +80,7 @@ def test_every_row_has_its_own_options(model: pocketgpt.Model) -> None:
         {"num_beams": 3, "num_return_sequences": 2},
         {"do_sample": True, "seed": 9, "num_return_sequences": 2, "top_k": 5},
     ]
-    shared = {"max_new_tokens": 15, "min_new_tokens": 2}
+    shared: dict[str, Any] = {"max_new_tokens": 15, "min_new_tokens": 2}
     together = model.generate(PROMPTS, options=own, **shared)
     expected: list[Any] = []
     for prompt, options in zip(PROMPTS, own, strict=True):
@@ -143,7 +143,12 @@ def test_a_row_that_cannot_go_on_leaves_the_others(model: pocketgpt.Model) -> No
 
 def test_an_overflowing_context_is_computed_afresh(model: pocketgpt.Model) -> None:
     """Every token follows from its first `keep` and newest half, by a fresh pass over them."""
-    options = {"context_overflow": "reprefill", "keep": 3, "eos_token_id": [], "max_new_tokens": 99}
+    options: dict[str, Any] = {
+        "context_overflow": "reprefill",
+        "keep": 3,
+        "eos_token_id": [],
+        "max_new_tokens": 99,
+    }
     rows = model.generate(["A dog", "naïve café"], **options)
     for prompt, row in zip(["A dog", "naïve café"], rows, strict=True):
         ids, made, context = model.tokenizer.encode(prompt), 0, 0

@@ -48,7 +48,7 @@ def test_equals_transformers(
 
 
 def test_a_list_gives_every_prompt_its_own(model: pocketgpt.Model) -> None:
-    options = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 8}
+    options: dict[str, Any] = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 8}
     together = model.generate(PROMPTS, **options)
     alone = [result for prompt in PROMPTS for result in found(model, prompt, **options)]
     assert [r.token_ids for r in together] == [r.token_ids for r in alone]

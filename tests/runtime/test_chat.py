@@ -20,7 +20,7 @@ from pocketgpt.text.chat_template import Turn, read_format
 from ..conftest import Cli
 
 END = "<|endoftext|>"
-OPTIONS = {"max_new_tokens": 5}
+OPTIONS: dict[str, Any] = {"max_new_tokens": 5}
 
 
 def say(chat: Chat, text: str) -> str:

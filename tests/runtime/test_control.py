@@ -55,7 +55,11 @@ def not_ascii(model: pocketgpt.Model) -> list[int]:
 
 
 def test_a_stop_string_is_cut_from_the_text_and_kept_in_the_ids(model: pocketgpt.Model) -> None:
-    options = {"max_new_tokens": 40, "eos_token_id": [], "suppress_tokens": not_ascii(model)}
+    options: dict[str, Any] = {
+        "max_new_tokens": 40,
+        "eos_token_id": [],
+        "suppress_tokens": not_ascii(model),
+    }
     whole = model.generate(PROMPT, **options)
     for start, length in itertools.product((1, 4, 9, 20), (1, 3, 6)):
         stop = whole.text[start : start + length]
@@ -79,7 +83,7 @@ def test_a_stop_string_that_never_comes_changes_nothing(model: pocketgpt.Model) 
 
 def test_pieces_joined_are_the_text_whatever_the_tokens(model: pocketgpt.Model) -> None:
     for seed in range(30):
-        options = {"do_sample": True, "seed": seed, "temperature": 3.0, "top_k": 0}
+        options: dict[str, Any] = {"do_sample": True, "seed": seed, "temperature": 3.0, "top_k": 0}
         stream = model.stream("é", max_new_tokens=25, **options)
         pieces = list(stream)
         assert stream.result is not None
@@ -118,7 +122,12 @@ def test_eight_threads_share_a_model(model: pocketgpt.Model) -> None:
 
 
 def test_logprobs_are_the_models_own(model: pocketgpt.Model) -> None:
-    options = {"do_sample": True, "seed": 4, "temperature": 2.0, "repetition_penalty": 1.4}
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "seed": 4,
+        "temperature": 2.0,
+        "repetition_penalty": 1.4,
+    }
     result = model.generate(PROMPT, max_new_tokens=8, logprobs=3, **options)
     assert result.token_ids == model.generate(PROMPT, max_new_tokens=8, **options).token_ids
     ids = model.tokenizer.encode(PROMPT)
@@ -158,7 +167,7 @@ def test_logprobs_are_the_models_own(model: pocketgpt.Model) -> None:
     ],
 )
 def test_bad_values_are_refused_by_name(
-    model: pocketgpt.Model, options: dict[str, object], message: str
+    model: pocketgpt.Model, options: dict[str, Any], message: str
 ) -> None:
     if "rule out" in message:
         options = {"suppress_tokens": list(range(model.config.vocab_size))}

@@ -58,7 +58,7 @@ def test_exact_by_hand() -> None:
 def test_the_models_own_texts_score_full(
     model: pocketgpt.Model, tmp_path: Path, metric: str
 ) -> None:
-    options = {"max_new_tokens": 12, "do_sample": True, "seed": 5}
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": True, "seed": 5}
     texts = [model.generate(prompt, **options).text for prompt in PROMPTS]
     lines = [
         {"prompt": prompt, "references": ["other", text], "id": 7}
@@ -121,9 +121,9 @@ def test_bad_calls_are_refused(model: pocketgpt.Model, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="metric should be one of 'bleu', 'rouge', 'exact'"):
         model.evaluate(path, "meteor")
     with pytest.raises(OptionError, match="no num_return_sequences"):
-        model.evaluate(path, num_return_sequences=2, do_sample=True)
+        model.evaluate(path, num_return_sequences=2, do_sample=True)  # type: ignore[call-arg]
     with pytest.raises(OptionError, match="unknown option top_q"):
-        model.evaluate(path, top_q=1)
+        model.evaluate(path, top_q=1)  # type: ignore[call-arg]
     with pytest.raises(OptionError, match="batch_size should be"):
         model.evaluate(path, batch_size=0)
     with pytest.raises(OptionError, match="cannot be read"):

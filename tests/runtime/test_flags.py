@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 import pocketgpt
 from pocketgpt import GenerationOptions
-from pocketgpt.cli.generation_flags import _FLAGS
+from pocketgpt.cli.app import app
 from pocketgpt.cli.interrupt import cancel_on_interrupt
 from pocketgpt.engine.decoder import Decoder
 
@@ -21,7 +22,13 @@ from ..conftest import Cli
 
 def test_every_option_has_a_flag() -> None:
     options = {field.name for field in dataclasses.fields(GenerationOptions)}
-    assert set(_FLAGS) == options - {"bos_token_id"}  # which the folder's tokenizer settles
+    # The folder's tokenizer settles where a text begins; functions cannot be written as text.
+    options -= {"bos_token_id", "logits_processor"}
+    for verb in ("generate", "chat", "evaluate"):
+        command: Any = typer.main.get_command(app)
+        flags = {parameter.name: parameter for parameter in command.commands[verb].params}
+        assert options <= set(flags)
+        assert all(flags[name].help for name in options)
 
 
 def test_flags_reach_the_library(cli: Cli, model: pocketgpt.Model, random_folder: Path) -> None:
@@ -60,6 +67,30 @@ def test_flags_reach_the_library(cli: Cli, model: pocketgpt.Model, random_folder
         (["--logit-bias", "5"], "logit_bias should be ID=NUMBER"),
         (["--logit-bias", "a=b"], "logit_bias should be ID=NUMBER"),
         (["--bad-words-ids", "1;2"], "bad_words_ids should be ID,ID"),
+        (["--logit-bias", "inf=1"], "logit_bias should be ID=NUMBER"),
+        (["--logit-bias", "nan=1"], "logit_bias should be ID=NUMBER"),
+        (["--logit-bias", "5.7=1"], "logit_bias should be ID=NUMBER"),
+        (["--logit-bias", "5,6=1"], "logit_bias should be ID=NUMBER"),
+        (["--logit-bias", "5=nan"], "logit_bias of token 5 should be"),
+        (["--logit-bias", "5=1e400"], "logit_bias of token 5 should be"),
+        (["--logit-bias", "9" * 30 + "=1"], "logit_bias has token id 999"),
+        (["--bad-words-ids", "1e400"], "bad_words_ids should be ID,ID"),
+        (["--bad-words-ids", "1.5"], "bad_words_ids should be ID,ID"),
+        (["--bad-words-ids", "9" * 5000], "bad_words_ids should be ID,ID"),
+        (["--bad-words-ids", ""], "bad_words_ids should be ID,ID"),
+        (["--sequence-bias", "1,2"], "sequence_bias should be ID,ID,...=NUMBER"),
+        (["--sequence-bias", "1,2=inf"], "a bias in sequence_bias should be"),
+        (["--sequence-bias", "=1"], "sequence_bias should be ID,ID,...=NUMBER"),
+        (["--exponential-decay-length-penalty", "5"], "penalty should be START,FACTOR"),
+        (["--exponential-decay-length-penalty", "5,nan"], "the factor of exponential_decay"),
+        (["--temperature", "nan"], "temperature should be above 0"),
+        (["--temperature", "inf"], "temperature should be above 0"),
+        (["--top-p", "1e400"], "top_p should be"),
+        (["--max-time", "inf"], "max_time should be"),
+        (["--eos-token-id", "9" * 30], "eos_token_id has token id 999"),
+        (["--json-schema", "{"], "json_schema should be a JSON schema"),
+        (["--json-schema", "@no-such-file"], "json_schema cannot be read from 'no-such-file'"),
+        (["--regex", "a("], "regex cannot be followed"),
         (["--early-stopping", "maybe"], "early_stopping should be one of"),
         (["--num-beams", "2", "--logprobs", "1"], "logprobs"),
     ],
@@ -79,7 +110,7 @@ def test_ctrl_c_ends_with_what_was_made(
     monkeypatch: pytest.MonkeyPatch,
     json_flag: list[str],
 ) -> None:
-    options = {"max_new_tokens": 30, "eos_token_id": [0]}
+    options: dict[str, Any] = {"max_new_tokens": 30, "eos_token_id": [0]}
     made = model.generate("A dog", **options)
     step, steps = Decoder.step, 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_a_token_differs_only_where_the_tolerance_covers_the_margin(
     tiny_folder: Path, variant: str
 ) -> None:
     model = pocketgpt.load(tiny_folder, variant)
-    options = {"max_new_tokens": STEPS, "eos_token_id": []}
+    options: dict[str, Any] = {"max_new_tokens": STEPS, "eos_token_id": []}
     together = model.generate(PROMPTS, **options)
     for prompt, row in zip(PROMPTS, together, strict=True):
         alone = model.generate(prompt, **options)

@@ -64,7 +64,7 @@ def texts(model: pocketgpt.Model, prompts: list[list[int]], **options: Any) -> l
     resolved = model.resolve({"eos_token_id": [], **options})
     requests = [Request(ids, resolved) for ids in prompts]
     n_positions = model.config.n_positions
-    return [t for r in requests for t in r.texts(model.tokenizer, n_positions, 0)]
+    return [t for r in requests for t in r.texts(model.tokenizer, model.vocabulary, n_positions, 0)]
 
 
 def run(scheduler: Scheduler, jobs: list[TokenSequence]) -> list[list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import pocketgpt
 from pocketgpt import OptionError, SessionError
 
-OPTIONS = {"max_new_tokens": 6, "eos_token_id": []}
+OPTIONS: dict[str, Any] = {"max_new_tokens": 6, "eos_token_id": []}
 
 
 def test_appending_computes_only_what_is_new(model: pocketgpt.Model) -> None:
@@ -138,7 +139,11 @@ def test_a_stream_left_early_keeps_what_it_made(model: pocketgpt.Model) -> None:
 def test_what_a_session_cannot_do_is_refused(model: pocketgpt.Model) -> None:
     session = model.session()
     session.append("A")
-    for options in ({"num_beams": 2}, {"do_sample": True, "num_return_sequences": 2}):
+    several: list[dict[str, Any]] = [
+        {"num_beams": 2},
+        {"do_sample": True, "num_return_sequences": 2},
+    ]
+    for options in several:
         with pytest.raises(OptionError, match="a session has one text"):
             session.generate(**options)
     with pytest.raises(OptionError, match="keeps its whole text"):

@@ -13,7 +13,7 @@ import pytest
 import pocketgpt
 from pocketgpt import GenerationResult, OptionError, Stream, Timings
 
-LONG = {"max_new_tokens": 50, "eos_token_id": []}
+LONG: dict[str, Any] = {"max_new_tokens": 50, "eos_token_id": []}
 PROMPT = "The quick brown fox"
 PATIENCE = 30  # seconds: a test that waits so long hangs
 
@@ -306,7 +306,8 @@ def test_leaving_an_async_loop_ends_the_stream(model: pocketgpt.Model, leave: st
 
 def test_async_with_closes(model: pocketgpt.Model) -> None:
     async def first() -> Stream:
-        async with model.stream(PROMPT, **LONG) as stream:
+        stream: Stream = model.stream(PROMPT, **LONG)
+        async with stream:
             async for _ in stream:
                 break
         return stream

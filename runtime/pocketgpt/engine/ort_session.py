@@ -42,8 +42,9 @@ def open_session(
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
         ModelFolderError: ONNX Runtime cannot load the graph.
     """
-    validate.whole("threads", threads, at_least=1, optional=True)
-    validate.number("threads", threads, at_most=MOST_THREADS, optional=True)
+    if threads is not None:
+        validate.whole("threads", threads, at_least=1)
+        validate.number("threads", threads, at_most=MOST_THREADS)
     name, provider_options = resolve_provider(provider)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or physical_cores()

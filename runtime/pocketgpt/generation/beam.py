@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
-from .pipeline import nothing_left
 from .processors import Logits, log_softmax
 from .results import FinishReason
+from .sampler import nothing_left
 from .sequence import Piece, TokenSequence
 from .slots import Ids
 from .topk import top
@@ -87,6 +87,7 @@ class BeamSearch:
             text.score = float(score)
             text.begin_clock(self._first, self._engine_first)
             for token_id in token_ids:
+                text.pipeline.accept(token_id)
                 text.add(token_id, self._engine_last)
             if text.finish_reason is None:
                 text.finish(reason)
@@ -123,12 +124,17 @@ class _Search:
     def advance(self, logits: Logits, stop_now: bool) -> bool:
         """Take the logits `[num_beams, vocab_size]` after each beam; return whether to go on."""
         log_probs = self._log_probs(logits)
+        if not (log_probs.max(axis=-1) > -np.inf).any():
+            if self._ended.any():  # nothing may follow any beam: what has ended is all there is
+                return False
+            raise nothing_left()
         flat = (log_probs + self._running[:, None]).ravel()
         picked = self._pick(flat, max(2, 1 + len(self.options.eos_token_ids)) * self.num_beams)
         parents, tokens = np.divmod(picked, log_probs.shape[1])
         candidates = np.concatenate([self.ids[parents], tokens[:, None]], axis=1)
         length = candidates.shape[1] - self._prompt_length
         ends = np.isin(tokens, self.options.eos_token_ids) | self._stops.ends(parents, tokens)
+        ends |= self._completed(parents, tokens)
         ends |= stop_now or length >= self._budget
         self._collect(candidates, flat[picked], ends)
         going_on = flat[picked] + np.where(ends, _BAD, np.float32(0))
@@ -149,13 +155,23 @@ class _Search:
         scores = log_softmax(logits)
         for beam, pipeline in enumerate(self._pipelines):
             scores[beam] = pipeline.constrain(scores[beam])
-        alive = scores.max(axis=-1) > -np.inf
-        if not alive.any():
-            raise nothing_left()
-        if self.options.do_sample:
-            for beam in np.flatnonzero(alive).tolist():
-                scores[beam] = self._pipelines[beam].warp(scores[beam])
+            if scores[beam].max() > -np.inf:
+                scores[beam] = pipeline.warp(scores[beam])
         return scores
+
+    def _completed(
+        self, parents: NDArray[np.int64], tokens: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell which candidates are all that a constraint asks for."""
+        completed = np.zeros(len(tokens), bool)
+        if self._pipelines[0].constrained:
+            for index, (parent, token_id) in enumerate(
+                zip(parents.tolist(), tokens.tolist(), strict=True)
+            ):
+                pipeline = self._pipelines[parent].fork()
+                pipeline.accept(token_id)
+                completed[index] = pipeline.complete
+        return completed
 
     def _follow(self) -> None:
         """Let the beams' pipelines be those of their parents, one token on."""

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self, Unpack, overload
 
 from .. import validate
 from ..engine.decoder import Decoder
@@ -17,6 +17,7 @@ from ..folder.manifest import Manifest
 from ..folder.opening import open_folder
 from ..text.tokenizer import Tokenizer
 from .beam import BeamSearch
+from .option_types import GenerationOptionsDict, OneTextOptionsDict
 from .options import GenerationOptions
 from .prefix_cache import PrefixCache
 from .request import Request, each_prompts_options, resolve_options, resolve_prompt
@@ -24,6 +25,7 @@ from .results import GenerationResult
 from .scheduler import AnyJob, Scheduler
 from .sequence import TokenSequence
 from .stream import BatchStream, Stream
+from .vocabulary import Vocabulary
 
 BATCH_SIZE = 16  # rows decoded at once where nothing is asked for
 
@@ -37,6 +39,7 @@ class TextGenerator:
         manifest: what the folder holds.
         variant: the opened variant's name.
         graph: its graph.
+        vocabulary: the tokens, for constraints on what is generated.
         prefixes: what earlier prompts left in memory, where it was told to keep any.
     """
 
@@ -55,6 +58,7 @@ class TextGenerator:
         self.manifest = manifest
         self.variant = variant
         self.prefixes = PrefixCache(prefix_cache_bytes)
+        self.vocabulary = Vocabulary(tokenizer, graph.config.vocab_size)
         self.graph = graph
         self._defaults = defaults
 
@@ -87,12 +91,35 @@ class TextGenerator:
         return hashlib.sha256(joined.encode("ascii")).hexdigest()
 
     @overload
-    def generate(self, prompt: str, **options: Any) -> GenerationResult: ...
-    @overload
-    def generate(self, prompt: list[str], **options: Any) -> list[GenerationResult]: ...
     def generate(
         self,
-        prompt: str | list[str],
+        prompt: str,
+        *,
+        on_piece: Callable[[str], object] | None = None,
+        **options: Unpack[OneTextOptionsDict],
+    ) -> GenerationResult: ...
+    @overload
+    def generate(
+        self,
+        prompt: list[str] | tuple[str, ...],
+        *,
+        on_piece: Callable[[int, str], object] | None = None,
+        options: Sequence[Mapping[str, Any]] | None = None,
+        batch_size: int = BATCH_SIZE,
+        **shared: Unpack[GenerationOptionsDict],
+    ) -> list[GenerationResult]: ...
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        on_piece: Callable[..., object] | None = None,
+        batch_size: int = BATCH_SIZE,
+        **options: Unpack[GenerationOptionsDict],
+    ) -> GenerationResult | list[GenerationResult]: ...
+    def generate(
+        self,
+        prompt: str | list[str] | tuple[str, ...],
         *,
         on_piece: Callable[..., object] | None = None,
         **options: Any,
@@ -125,12 +152,23 @@ class TextGenerator:
         return stream.result
 
     @overload
-    def stream(self, prompt: str, **options: Any) -> Stream: ...
+    def stream(self, prompt: str, **options: Unpack[OneTextOptionsDict]) -> Stream: ...
     @overload
-    def stream(self, prompt: list[str], **options: Any) -> BatchStream: ...
     def stream(
         self,
-        prompt: str | list[str],
+        prompt: list[str] | tuple[str, ...],
+        *,
+        options: Sequence[Mapping[str, Any]] | None = None,
+        batch_size: int = BATCH_SIZE,
+        **shared: Unpack[GenerationOptionsDict],
+    ) -> BatchStream: ...
+    @overload
+    def stream(
+        self, prompt: str, *, batch_size: int = BATCH_SIZE, **options: Unpack[GenerationOptionsDict]
+    ) -> Stream | BatchStream: ...
+    def stream(
+        self,
+        prompt: str | list[str] | tuple[str, ...],
         *,
         options: Sequence[Mapping[str, Any]] | None = None,
         batch_size: int = BATCH_SIZE,
@@ -179,7 +217,7 @@ class TextGenerator:
         Raises:
             OptionError: one is unknown, out of range, or does not suit the model.
         """
-        return resolve_options(self._defaults, options, self.config)
+        return resolve_options(self._defaults, options, self.config, self.vocabulary)
 
     def decoder(self, slots: int = 1) -> Decoder:
         """Return a decoder of so many empty texts, for work below the level of text."""
@@ -202,7 +240,9 @@ class TextGenerator:
         texts: list[TokenSequence] = []
         jobs: list[AnyJob] = []
         for request in requests:
-            made = request.texts(self.tokenizer, self.config.n_positions, len(texts))
+            made = request.texts(
+                self.tokenizer, self.vocabulary, self.config.n_positions, len(texts)
+            )
             texts += made
             jobs += [BeamSearch(made, self.tokenizer)] if request.options.num_beams > 1 else made
         try:

@@ -12,6 +12,7 @@ from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
 from .pipeline import Pipeline
 from .sequence import TokenSequence, new_tokens
+from .vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Request:
     options: GenerationOptions
 
     def texts(
-        self, tokenizer: Tokenizer, n_positions: int, first_index: int
+        self, tokenizer: Tokenizer, vocabulary: Vocabulary, n_positions: int, first_index: int
     ) -> list[TokenSequence]:
         """Return the texts to make of it, not yet begun; the clocks of all start now."""
         budget = new_tokens(self.options, len(self.prompt_ids), n_positions)
@@ -32,7 +33,7 @@ class Request:
                 self.prompt_ids,
                 self.options,
                 n_positions,
-                Pipeline.build(self.options, self.prompt_ids, budget),
+                Pipeline.build(self.options, self.prompt_ids, budget, vocabulary=vocabulary),
                 first_index + sibling,
                 sibling,
             )
@@ -41,15 +42,20 @@ class Request:
 
 
 def resolve_options(
-    defaults: Mapping[str, Any], given: Mapping[str, Any], config: ModelConfig
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+    config: ModelConfig,
+    vocabulary: Vocabulary,
 ) -> GenerationOptions:
     """Combine a folder's defaults with a call's options and check them against the model.
 
     Raises:
         OptionError: an option is unknown, out of range, or does not suit the model.
+        MissingExtraError: a constraint's library is not installed.
     """
     options = GenerationOptions.resolve(defaults, given)
     options.check_vocabulary(config.vocab_size)
+    vocabulary.constraint(options)  # compiled once, here, so that a bad one is refused at once
     half = config.n_positions // 2
     if options.context_overflow == "reprefill" and options.keep >= config.n_positions - half:
         raise OptionError(

@@ -96,7 +96,7 @@ class TokenSequence:
             self._logprobs.append(_logprobs(logits, token_id, self.options.logprobs))
 
     def add(self, token_id: int, engine_seconds: float = 0.0) -> str:
-        """Append a token; return the text that is final by it, maybe none.
+        """Append a token that the pipeline has accepted; return the text that is final by it.
 
         Args:
             token_id: the token.
@@ -111,7 +111,7 @@ class TokenSequence:
             self._pieces.append(piece)
         if token_id in self.options.eos_token_ids:
             return piece + self.finish("eos")
-        if self._stop.found:
+        if self._stop.found or self.pipeline.complete:
             return piece + self.finish("stop")
         if len(self.token_ids) >= self.budget:
             return piece + self.finish("length")

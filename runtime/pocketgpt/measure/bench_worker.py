@@ -67,7 +67,9 @@ def _rows(model: TextGenerator, count: int, prompt: int, new_tokens: int) -> lis
     n_positions, vocab_size = model.config.n_positions, model.config.vocab_size
     prompts = random.integers(0, vocab_size, (count, prompt)).tolist()
     requests = [Request(ids, options) for ids in prompts]
-    return [request.texts(model.tokenizer, n_positions, 0)[0] for request in requests]
+    return [
+        request.texts(model.tokenizer, model.vocabulary, n_positions, 0)[0] for request in requests
+    ]
 
 
 def _run(model: TextGenerator, rows: list[TokenSequence]) -> list[TokenSequence]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from ..errors import OptionError
 from ..generation.generator import TextGenerator
+from ..generation.option_types import OneTextOptionsDict
 from ..generation.prefix_cache import common_prefix
 from ..generation.stream import Stream
 from ..text.chat_template import Format, Turn
@@ -31,7 +32,7 @@ class Chat:
         self._format = format_turns
         self._asked: list[Turn] = []  # the turns kept, and the one that is being answered
 
-    def reply(self, text: str, **options: Any) -> Stream:
+    def reply(self, text: str, **options: Unpack[OneTextOptionsDict]) -> Stream:
         """Say something; return the answer as a stream. Once it has ended, call `remember`.
 
         Until then the conversation stays as it was, whatever goes wrong.
@@ -41,7 +42,7 @@ class Chat:
                 the chat template refuses it.
             ModelFolderError: the chat template is broken.
         """
-        options = {"max_new_tokens": DEFAULT_NEW_TOKENS, **options}
+        options.setdefault("max_new_tokens", DEFAULT_NEW_TOKENS)
         wanted = self._model.resolve(options).max_new_tokens or DEFAULT_NEW_TOKENS
         asked, token_ids = self._fitting([*self.turns, {"role": "user", "content": text}], wanted)
         shared = common_prefix(self.session.token_ids, token_ids)

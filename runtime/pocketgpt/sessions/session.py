@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
 from ..engine.contract import Array
 from ..errors import OptionError
 from ..generation.generator import TextGenerator
+from ..generation.option_types import OneTextOptionsDict
 from ..generation.request import Request
 from ..generation.results import GenerationResult
 from ..generation.scheduler import Scheduler
@@ -82,7 +83,7 @@ class Session:
             )
         self.token_ids += new
 
-    def generate(self, **options: Any) -> GenerationResult:
+    def generate(self, **options: Unpack[OneTextOptionsDict]) -> GenerationResult:
         """Continue the text and keep what is made; see `Model.generate`.
 
         Raises:
@@ -94,7 +95,7 @@ class Session:
         assert stream.result is not None
         return stream.result
 
-    def stream(self, **options: Any) -> Stream:
+    def stream(self, **options: Unpack[OneTextOptionsDict]) -> Stream:
         """Continue the text, yielding it as it is made; see `Model.stream`.
 
         Whatever is made before the stream ends, or is given up, belongs to the session.
@@ -117,7 +118,7 @@ class Session:
             model, decoder = self._model, self._decoder
             n_positions = model.config.n_positions
             request = Request(list(self.token_ids), resolved)
-            (text,) = request.texts(model.tokenizer, n_positions, 0)
+            (text,) = request.texts(model.tokenizer, model.vocabulary, n_positions, 0)
             held = self.token_ids[: decoder.lengths[0]]
             scheduler = Scheduler(decoder, n_positions, held=held, min_shared=1)
             scheduler.submit(text)

@@ -29,7 +29,11 @@ class Encoding:
 
 
 class Tokenizer:
-    """A folder's `tokenizer.json`, a byte-level BPE as every GPT-2 has."""
+    """A folder's `tokenizer.json`, a byte-level BPE as every GPT-2 has.
+
+    Attributes:
+        special_ids: the tokens that stand for no text, such as the end of text.
+    """
 
     def __init__(self, path: Path, vocab_size: int | None = None) -> None:
         """Read `tokenizer.json`.
@@ -51,7 +55,18 @@ class Tokenizer:
             self._tokenizer.no_truncation()
             added = self._tokenizer.get_added_tokens_decoder()
         self._bytes: dict[int, bytes] = {}  # of the tokens that came so far
-        self._special_ids = {number for number, token in added.items() if token.special}
+        self.special_ids = frozenset(number for number, token in added.items() if token.special)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are, added ones included."""
+        size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        return size
+
+    def to_json(self) -> str:
+        """Return what `tokenizer.json` says, for other libraries to read."""
+        text: str = self._tokenizer.to_str()
+        return text
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the text's token ids; special tokens written out in the text become their ids.
@@ -146,7 +161,7 @@ class Tokenizer:
 
     def _find_bytes(self, token_id: int) -> bytes:
         token = self._tokenizer.id_to_token(token_id)
-        if token is None or token_id in self._special_ids:
+        if token is None or token_id in self.special_ids:
             return b""
         try:
             return bytes(_BYTE_OF[character] for character in token)
