@@ -13,11 +13,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 import pytest
+
+import pocketgpt
+from pocketgpt import InferenceError
+from pocketgpt.folder.manifest import read_manifest, record_files, write_manifest
 
 Mutation = Callable[[Path], None]
 
@@ -265,3 +271,28 @@ def test_mutated_folders(tiny_folder: Path, tmp_path: Path, batch: int) -> None:
     assert tree(tmp_path) == before
     ran = sum(line.startswith("ran") for line in lines)
     assert 10 < ran < len(names) / 2  # or this shows little
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_make_no_numbers(tiny_copy: Path, number: float) -> None:
+    """Neither a token nor a score is made up from them."""
+    program = ir.load(tiny_copy / "onnx/model.onnx")
+    for name, value in program.graph.initializers.items():
+        assert value.const_value is not None
+        array = value.const_value.numpy().copy()
+        if name.endswith("ln_f.bias"):
+            array[0] = number
+        value.const_value = ir.tensor(array, name=name)
+    ir.save(program, tiny_copy / "onnx/model.onnx", external_data="model.onnx_data")
+    manifest = read_manifest(tiny_copy)
+    entry = replace(manifest.variants["fp32"], files=record_files(tiny_copy, "fp32"))
+    write_manifest(tiny_copy, manifest.with_variant("fp32", entry))
+    model = pocketgpt.load(tiny_copy, "fp32")
+    for run in (
+        lambda: model.generate("A", max_new_tokens=2),
+        lambda: model.generate(["A", "B C"], max_new_tokens=2, do_sample=True, seed=1),
+        lambda: model.generate("A", max_new_tokens=2, num_beams=2),
+        lambda: model.score("A small boat"),
+    ):
+        with pytest.raises(InferenceError, match="the model's logits are no numbers"):
+            run()
