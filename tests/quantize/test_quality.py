@@ -103,6 +103,9 @@ class FakeDecoder:
     def step(self, token_id: int) -> NDArray[np.float32]:
         return self._logits[None]
 
+    def rewind(self, length: int) -> None:
+        assert length == 0
+
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         return np.tile(self._logits, (len(token_ids), 1))
 

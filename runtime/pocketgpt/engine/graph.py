@@ -14,6 +14,7 @@ from .contract import Array, Contract, read_contract
 from .decoder import Decoder
 from .fused import FusedPasses
 from .ort_session import open_session, reason
+from .passes import Passes
 from .portable import PortablePasses
 from .providers import Provider
 
@@ -37,11 +38,24 @@ class Graph:
         self._session = session
 
     def decoder(self, slots: int = 1, buffers: type[Buffers] = HostBuffers) -> Decoder:
-        """Return a decoder of so many texts, all empty."""
+        """Return a decoder of so many texts, all empty.
+
+        Raises:
+            InferenceError: there is no memory for so many.
+        """
         cache = buffers(self.config, self.contract.cache_dtype, slots)
-        if self.contract.kind == "portable":
-            return Decoder(PortablePasses(self.run, self.config, cache), self.config, cache)
-        return Decoder(FusedPasses(self._session, self.config, cache), self.config, cache)
+        try:
+            passes: Passes = (
+                PortablePasses(self.run, self.config, cache)
+                if self.contract.kind == "portable"
+                else FusedPasses(self._session, self.config, cache)
+            )
+        except (MemoryError, ValueError) as error:  # NumPy's, of a size that no array has
+            raise InferenceError(
+                f"there is no memory for the logits of {slots} texts; decode fewer at once "
+                "(batch_size, num_beams)"
+            ) from error
+        return Decoder(passes, self.config, cache)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
         """Run the graph over arrays and return arrays: for proofs, and for portable graphs.

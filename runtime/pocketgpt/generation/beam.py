@@ -16,7 +16,7 @@ from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
 from .processors import Logits, log_softmax
 from .results import FinishReason
-from .sampler import nothing_left
+from .sampler import check_best, nothing_left
 from .sequence import Piece, TokenSequence
 from .slots import Ids
 from .topk import top
@@ -124,6 +124,9 @@ class _Search:
     def advance(self, logits: Logits, stop_now: bool) -> bool:
         """Take the logits `[num_beams, vocab_size]` after each beam; return whether to go on."""
         log_probs = self._log_probs(logits)
+        best_logits = logits.max(axis=-1)
+        if np.isnan(best_logits).any():
+            check_best(best_logits)
         if not (log_probs.max(axis=-1) > -np.inf).any():
             if self._ended.any():  # nothing may follow any beam: what has ended is all there is
                 return False

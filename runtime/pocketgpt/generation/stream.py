@@ -69,8 +69,10 @@ class BaseStream(Generic[Piece, Result]):
     async def aclose(self) -> None:
         """Do what `close` does without blocking the event loop."""
         self.cancel()
-        # A task that is cancelled again while it waits leaves the thread to end by itself.
-        await asyncio.shield(asyncio.to_thread(self.close))
+        # In a thread from now on: a task that is cancelled again while it waits, or a loop that
+        # ends, leaves it to finish by itself.
+        closing = asyncio.get_running_loop().run_in_executor(None, self.close)
+        await asyncio.shield(closing)
 
     def __enter__(self) -> Self:
         return self
