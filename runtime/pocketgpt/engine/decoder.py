@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import InferenceError
 from ..folder.config import ModelConfig
 from .buffers import Buffers
 from .contract import Array
@@ -134,3 +135,19 @@ class Decoder:
     def _advance(self, slot: int, token_ids: Sequence[int]) -> None:
         self.lengths[slot] += len(token_ids)
         self.evaluated_tokens += len(token_ids)
+
+
+def check_largest(largest: Logits) -> None:
+    """Refuse logits that are no numbers, for whoever goes by them; a row's largest one tells.
+
+    Args:
+        largest: `[rows]`, the largest logit of each.
+
+    Raises:
+        InferenceError: one is NaN or infinite.
+    """
+    if not np.isfinite(largest).all():
+        raise InferenceError(
+            "the model's logits are no numbers: its weights are damaged, which 'pocketgpt verify' "
+            "tells, or they overflow this variant's"
+        )
