@@ -269,7 +269,7 @@ def test_logits_that_are_no_numbers_are_one_line(
         return logits
 
     monkeypatch.setattr(Decoder, "append", append)
-    with pytest.raises(InferenceError, match=r"logits are not numbers.*verify the folder"):
+    with pytest.raises(InferenceError, match=r"logits are no numbers.*pocketgpt verify"):
         model.generate("A dog", **options)
 
 

@@ -137,7 +137,7 @@ class Decoder:
         self.evaluated_tokens += len(token_ids)
 
 
-def check_largest(largest: Logits) -> None:
+def check_largest(largest: Logits | np.float32) -> None:
     """Refuse logits that are no numbers, for whoever goes by them; a row's largest one tells.
 
     Args:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import InferenceError, OptionError
+from ..engine.decoder import check_largest
+from ..errors import OptionError
 from .options import GenerationOptions
 from .processors.base import Ids, Logits
 from .processors.narrowing import (
@@ -88,13 +89,9 @@ def check_best(scores: Logits | np.float32) -> None:
         OptionError: a row has no token left.
         InferenceError: the model gives what is no number; a row's best is one where any of it is.
     """
-    if np.isnan(scores).any():
-        raise InferenceError(
-            "the model's logits are not numbers: its weights are damaged or overflow; verify the "
-            "folder, or load another variant"
-        )
     if np.equal(scores, -np.inf).any():
         raise nothing_left()
+    check_largest(scores)
 
 
 def nothing_left() -> OptionError:

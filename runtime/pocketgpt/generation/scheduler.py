@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ..engine.decoder import PREFILL_CHUNK, Decoder, check_largest
+from ..engine.decoder import PREFILL_CHUNK, Decoder
 from .beam import BeamSearch
 from .pipeline import choose_tokens
 from .prefix_cache import Prefix, PrefixCache, common_prefix
@@ -267,7 +267,6 @@ class Scheduler:
             at[seat] = [*range(first, first + len(seat.slots))] if packed else [*seat.slots]
             first += len(seat.slots)
         # Of those that count: idle slots' may be anything.
-        check_largest(logits.max(axis=-1)[[row for rows in at.values() for row in rows]])
         pieces = self._choose_singles([s for s in seats if s.job.width == 1], at, logits)
         for seat in seats:
             if isinstance(seat.job, BeamSearch):
