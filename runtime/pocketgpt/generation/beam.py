@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.decoder import check_largest
 from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
 from .processors import Logits, log_softmax
 from .results import FinishReason
-from .sampler import check_best, nothing_left
+from .sampler import nothing_left
 from .sequence import Piece, TokenSequence
 from .slots import Ids
 from .topk import top
@@ -123,10 +124,8 @@ class _Search:
 
     def advance(self, logits: Logits, stop_now: bool) -> bool:
         """Take the logits `[num_beams, vocab_size]` after each beam; return whether to go on."""
+        check_largest(logits.max(axis=-1))
         log_probs = self._log_probs(logits)
-        best_logits = logits.max(axis=-1)
-        if np.isnan(best_logits).any():
-            check_best(best_logits)
         if not (log_probs.max(axis=-1) > -np.inf).any():
             if self._ended.any():  # nothing may follow any beam: what has ended is all there is
                 return False
