@@ -17,8 +17,16 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 import pocketgpt
 from pocketgpt import CheckpointError, OptionError, ProofError, __version__
 from pocketgpt.folder.atomic import sha256, staging_folder, write_json
-from pocketgpt.folder.manifest import FileRecord, Manifest, Variant, variant_path, write_manifest
+from pocketgpt.folder.manifest import (
+    FileRecord,
+    Manifest,
+    Variant,
+    adapter_graph_path,
+    variant_path,
+    write_manifest,
+)
 
+from .graph.adapters import write_adapter_graph
 from .graph.trace import MIN_ONNXRUNTIME, OPSET, trace
 from .graph.trace_portable import PORTABLE_OPSET, trace_portable
 from .install import install
@@ -40,6 +48,7 @@ def export(
     tokenizer: str | os.PathLike[str] | None = None,
     base: str | os.PathLike[str] | None = None,
     graph: str | None = None,
+    adapters: bool = False,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Manifest:
@@ -58,12 +67,15 @@ def export(
         base: the checkpoint that an adapter is merged into.
         graph: `fused`, ONNX Runtime's fast operators, for heads of a multiple of 8; or `portable`,
             standard operators alone. None for the first that takes the checkpoint.
+        adapters: write the graph a second time too, small and over the same weights, with places
+            for LoRA adapters at run time; variants made from the folder then get theirs. The
+            `fused` graph only.
         overwrite: replace a model folder that is there, its variants included.
         progress: called with (what is done now, units done, units in all).
 
     Raises:
-        OptionError: there is no such graph; `folder` exists and `overwrite` is not given, or it is
-            no model folder.
+        OptionError: there is no such graph, or none with places for adapters; `folder` exists and
+            `overwrite` is not given, or it is no model folder.
         CheckpointError: the checkpoint is not GPT-2, incomplete or damaged, or `folder` cannot be
             written.
         ProofError: the graph or the tokenizer differs from the checkpoint.
@@ -90,7 +102,7 @@ def export(
 
     try:
         with staging_folder(folder) as staging:
-            manifest, reference, own_tokenizer = _write(load, graph, staging, step)
+            manifest, reference, own_tokenizer = _write(load, graph, adapters, staging, step)
             manifest = replace(manifest, tokenizer=None if tokenizer is None else str(tokenizer))
             with step("proving it equals PyTorch"):
                 manifest = replace(manifest, proof=_prove(staging, reference, own_tokenizer))
@@ -104,6 +116,7 @@ def export(
 def _write(
     load: Callable[[], Checkpoint],
     graph: str | None,
+    adapters: bool,
     staging: Path,
     step: Callable[[str], AbstractContextManager[None]],
 ) -> tuple[Manifest, Reference, PreTrainedTokenizerFast]:
@@ -111,10 +124,15 @@ def _write(
     with step("reading the checkpoint"):
         loaded = load()
         kind = _choose_graph(graph, loaded)
+        if adapters and kind != "fused":
+            raise OptionError("the portable graph has no places for adapters; merge them: --base")
     with step("tracing the graph"):
         (staging / "onnx").mkdir()
         tracer = trace if kind == "fused" else trace_portable
         tracer(loaded.model, staging / variant_path("fp32"))
+        if adapters:
+            source, target = variant_path("fp32"), adapter_graph_path("fp32")
+            write_adapter_graph(staging / source, staging / target)
         _write_companions(loaded, staging)
         manifest = _manifest(loaded, kind, staging)
         write_manifest(staging, manifest)
@@ -192,7 +210,8 @@ def _is_json_object(path: Path) -> bool:
 
 def _manifest(checkpoint: Checkpoint, graph: str, staging: Path) -> Manifest:
     path = variant_path("fp32")
-    records = tuple(FileRecord.of(staging, file) for file in (path, f"{path}_data"))
+    files = [path, f"{path}_data", adapter_graph_path("fp32")]
+    records = tuple(FileRecord.of(staging, file) for file in files if (staging / file).is_file())
     bits = {name: 32 for name, tensor in checkpoint.model.named_parameters() if tensor.ndim == 2}
     text = staging / "evaluation.txt"
     return Manifest(

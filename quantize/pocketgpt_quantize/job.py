@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import onnx_ir as ir
+
 from pocketgpt.folder.config import ModelConfig, read_config
-from pocketgpt.folder.manifest import FileRecord, Variant, variant_path
+from pocketgpt.folder.manifest import FileRecord, Variant, adapter_graph_path, variant_path
 from pocketgpt.text.tokenizer import Tokenizer
 
+from .graph.adapters import write_adapter_graph
+from .graph.rewrite import save
 from .texts import Text
 
 FP32 = "fp32"
@@ -71,6 +75,18 @@ class Job:
 
         return report
 
+    def save(self, model: ir.Model, progress: Callable[[int, int], None] | None = None) -> None:
+        """Write the variant; once more with places for adapters, where the fp32 one has them.
+
+        Args:
+            model: used up.
+            progress: called with (tensors written, tensors in all).
+        """
+        save(model, self.target, progress)
+        adapters = self.folder / adapter_graph_path(FP32)
+        if adapters.is_file():
+            write_adapter_graph(model, adapters, self.staging / adapter_graph_path(self.name))
+
     def made(self, bits: Mapping[str, int], *, method: str | None = None) -> Variant:
         """Return the manifest entry of the files that now lie at `target`.
 
@@ -79,8 +95,13 @@ class Job:
             method: how the weights were rounded.
         """
         path = variant_path(self.name)
+        files = [path, f"{path}_data", adapter_graph_path(self.name)]
         return Variant(
-            files=tuple(FileRecord.of(self.staging, file) for file in (path, f"{path}_data")),
+            files=tuple(
+                FileRecord.of(self.staging, file)
+                for file in files
+                if (self.staging / file).is_file()
+            ),
             bits=bits,
             method=method,
             calibration_sha256=self.calibration.sha256 if self.calibration else None,

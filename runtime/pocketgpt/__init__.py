@@ -2,6 +2,7 @@
 
 from ._version import __version__
 from .errors import (
+    AdapterError,
     CheckpointError,
     MissingExtraError,
     ModelFolderError,
@@ -25,6 +26,7 @@ from .model import Model, load
 from .sessions.session import Session
 
 __all__ = [
+    "AdapterError",
     "BatchStream",
     "Benchmark",
     "CheckpointError",

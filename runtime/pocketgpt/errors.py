@@ -5,6 +5,7 @@
     │                                 longer than the context
     ├── ModelFolderError              a model folder is missing, damaged or from another version
     │   └── VariantNotFoundError      the folder has no such variant
+    ├── AdapterError                  a LoRA adapter is damaged, of another kind, or another model's
     ├── SessionError                  a saved session cannot be restored
     ├── ProviderError                 an execution provider is unavailable or not active
     ├── CheckpointError               a checkpoint cannot be exported (pocketgpt_export)
@@ -32,6 +33,10 @@ class ModelFolderError(PocketGPTError):
 
 class VariantNotFoundError(ModelFolderError):
     """The model folder has no such variant."""
+
+
+class AdapterError(PocketGPTError):
+    """A LoRA adapter is damaged, of a kind that cannot be used, or does not fit the model."""
 
 
 class SessionError(PocketGPTError):

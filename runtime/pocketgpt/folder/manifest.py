@@ -108,6 +108,11 @@ def variant_path(name: str) -> str:
     return f"onnx/{stem}.onnx"
 
 
+def adapter_graph_path(name: str) -> str:
+    """Return where the same variant's graph with places for LoRA adapters lies, if there is one."""
+    return variant_path(name).removesuffix(".onnx") + "_lora.onnx"
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into `folder`, replacing an older one in one step."""
     atomic.write_json(folder / MANIFEST, dataclasses.asdict(manifest))
