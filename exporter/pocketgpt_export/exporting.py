@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
@@ -30,7 +31,8 @@ from .graph.adapters import write_adapter_graph
 from .graph.trace import MIN_ONNXRUNTIME, OPSET, trace
 from .graph.trace_portable import PORTABLE_OPSET, trace_portable
 from .install import install
-from .proof.prove import prove
+from .proof.adapter import Adapted, adapted_difference, ask_adapted
+from .proof.prove import failures, prove, tolerance_up_to
 from .proof.reference import Reference, ask_reference, real_ids
 from .source.checkpoint import Checkpoint, load_checkpoint
 from .source.locate import TEXTS, one_line
@@ -102,10 +104,13 @@ def export(
 
     try:
         with staging_folder(folder) as staging:
-            manifest, reference, own_tokenizer = _write(load, graph, adapters, staging, step)
+            manifest, reference, own_tokenizer, adapted = _write(
+                load, graph, adapters, staging, step
+            )
             manifest = replace(manifest, tokenizer=None if tokenizer is None else str(tokenizer))
             with step("proving it equals PyTorch"):
-                manifest = replace(manifest, proof=_prove(staging, reference, own_tokenizer))
+                proof = _prove(staging, reference, own_tokenizer, adapted)
+                manifest = replace(manifest, proof=proof)
             write_manifest(staging, manifest)
             install(staging, folder)
     except OSError as error:
@@ -119,7 +124,7 @@ def _write(
     adapters: bool,
     staging: Path,
     step: Callable[[str], AbstractContextManager[None]],
-) -> tuple[Manifest, Reference, PreTrainedTokenizerFast]:
+) -> tuple[Manifest, Reference, PreTrainedTokenizerFast, Adapted | None]:
     """Write all of the folder but the proof; the checkpoint's weights are let go at the end."""
     with step("reading the checkpoint"):
         loaded = load()
@@ -138,16 +143,25 @@ def _write(
         write_manifest(staging, manifest)
     with step("asking PyTorch"):
         reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
+        adapted = ask_adapted(loaded.model, reference.whole[0].ids) if adapters else None
     for parameter in loaded.model.parameters():
         parameter.data = torch.empty(0)  # torch.export's caches keep the parameters, not their data
-    return manifest, reference, loaded.tokenizer
+    return manifest, reference, loaded.tokenizer, adapted
 
 
 def _prove(
-    staging: Path, reference: Reference, own_tokenizer: PreTrainedTokenizerFast
+    staging: Path,
+    reference: Reference,
+    own_tokenizer: PreTrainedTokenizerFast,
+    adapted: Adapted | None,
 ) -> dict[str, float]:
     model = pocketgpt.load(staging, "fp32")
     found, failed = prove(model, reference, own_tokenizer)
+    if adapted is not None:
+        graph = staging / adapter_graph_path("fp32")
+        worst = {"adapter": adapted_difference(graph, model.config, adapted)}
+        allowed = tolerance_up_to(float(np.abs(adapted.expected.logits).max()))
+        found, failed = {**found, **worst}, failed + failures(worst, allowed)
     if failed:
         raise ProofError(failed[0])
     return found
