@@ -20,7 +20,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -221,17 +221,28 @@ class Bench:
     def call(self, graph: str, rows: Rows) -> Call:
         return Call(self.sessions[graph], self.config, rows)
 
-    def costs(self) -> dict[str, float]:
-        """Print what steps and chunks take alone; return the medians."""
+    def costs(self) -> str:
+        """Return a row: what steps and chunks take alone."""
         alone = {f"step of {n}": Rows([PAST] * n, [1] * n) for n in STEPS}
         alone |= {f"chunk of {n}": Rows([0], [n]) for n in CHUNKS}
         calls = {name: self.call("plain", rows) for name, rows in alone.items()}
         found = {n: statistics.median(t) for n, t in timed(calls, self.rounds).items()}
-        print(f"| {self.variant} | " + " | ".join(f"{ms:.1f}" for ms in found.values()) + " |")
-        return found
+        return f"| {self.variant} | " + " | ".join(f"{ms:.1f}" for ms in found.values()) + " |"
 
-    def compare(self, label: str, apart: Sequence[Rows], together: Rows) -> None:
-        """Print how long one call takes over several in turn, and its logits' difference."""
+    def comparisons(self) -> Iterator[str]:
+        """Yield the rows of the second table."""
+        for chunk in MIXED_CHUNKS:
+            step = Rows([PAST] * DECODING, [1] * DECODING)
+            both = Rows([*step.pasts, 0], [*step.new, chunk])
+            label = f"{DECODING} rows decode, {chunk} tokens are prefilled"
+            yield self.compare(label, [step, both.row(DECODING)], both)
+        for prompts in PROMPTS:
+            rows = Rows([0] * len(prompts), prompts)
+            label = f"prompts of {', '.join(map(str, prompts))}"
+            yield self.compare(label, [rows.row(i) for i in range(len(prompts))], rows)
+
+    def compare(self, label: str, apart: Sequence[Rows], together: Rows) -> str:
+        """Return a row: one call's time over several calls' in turn, and its logits' difference."""
         calls = {str(i): self.call("plain", rows) for i, rows in enumerate(apart)}
         one_by_one = list(calls)
         for graph in ("padded", "packed"):
@@ -247,7 +258,7 @@ class Bench:
             cells.append(f"{statistics.median(ratios):.2f}" if ratios else "")
         worst = float(np.abs(calls["packed"].logits - expected).max())
         figures = " | ".join([f"{statistics.median(in_turn):.0f}", *cells, f"{worst:.1g}"])
-        print(f"| {self.variant} | {label} | {figures} |", flush=True)
+        return f"| {self.variant} | {label} | {figures} |"
 
 
 def open_graphs(folder: Path, variant: str, config: ModelConfig) -> dict[str, ort.InferenceSession]:
@@ -280,25 +291,16 @@ def main() -> None:
     arguments = parser.parse_args()
     config = read_config(arguments.folder)
     variants = arguments.variant or list(read_manifest(arguments.folder).variants)
-    benches = []
     alone = [f"step of {n}, ms" for n in STEPS] + [f"chunk of {n}, ms" for n in CHUNKS]
     print("| variant | " + " | ".join(alone) + " |\n|---|" + "---|" * len(alone))
+    comparisons: list[str] = []
     for variant in variants:
         sessions = open_graphs(arguments.folder, variant, config)
-        benches.append(Bench(variant, config, sessions, arguments.rounds))
-        benches[-1].costs()
+        bench = Bench(variant, config, sessions, arguments.rounds)
+        print(bench.costs(), flush=True)
+        comparisons += bench.comparisons()
     print("\n| variant | in one call | in turn, ms | padded | packed | packed logits differ by |")
-    print("|---|---|---|---|---|---|")
-    for bench in benches:
-        for chunk in MIXED_CHUNKS:
-            step = Rows([PAST] * DECODING, [1] * DECODING)
-            both = Rows([*step.pasts, 0], [*step.new, chunk])
-            label = f"{DECODING} rows decode, {chunk} tokens are prefilled"
-            bench.compare(label, [step, both.row(DECODING)], both)
-        for prompts in PROMPTS:
-            rows = Rows([0] * len(prompts), prompts)
-            label = f"prompts of {', '.join(map(str, prompts))}"
-            bench.compare(label, [rows.row(i) for i in range(len(prompts))], rows)
+    print("|---|---|---|---|---|---|", *comparisons, sep="\n")
 
 
 if __name__ == "__main__":
