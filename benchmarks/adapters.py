@@ -21,8 +21,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from pocketgpt.folder.config import ModelConfig, read_config
-from pocketgpt.folder.manifest import adapter_graph_path, read_manifest, variant_path
+import pocketgpt
 
 PAST = 128
 # name: rows, tokens that each has behind it, tokens it is given
@@ -55,11 +54,11 @@ class Call:
     def __init__(
         self,
         session: ort.InferenceSession,
-        config: ModelConfig,
+        model: pocketgpt.Model,
         case: tuple[int, int, int],
         adapter: dict[str, ort.OrtValue],
     ) -> None:
-        rows, past, new = case
+        (rows, past, new), config = case, model.config
         self._session, self._binding = session, session.io_binding()
         self._kept: list[NDArray[Any]] = []
         random = np.random.default_rng(0)
@@ -97,16 +96,19 @@ def main() -> None:
     parser.add_argument("--rank", action="append", type=int, help=f"{RANKS} by default")
     parser.add_argument("--rounds", type=int, default=21)
     arguments = parser.parse_args()
-    ranks, config = arguments.rank or RANKS, read_config(arguments.folder)
+    ranks, model = arguments.rank or RANKS, pocketgpt.load(arguments.folder, "fp32")
     print("| variant | | plain, ms | no adapter | " + " | ".join(f"rank {r}" for r in ranks) + " |")
     print("|---|---|---|---|" + "---|" * len(ranks))
-    for variant in arguments.variant or read_manifest(arguments.folder).variants:
-        plain = open_graph(arguments.folder / variant_path(variant))
-        session = open_graph(arguments.folder / adapter_graph_path(variant))
+    for variant in arguments.variant or model.manifest.variants:
+        entry = model.manifest.variant(variant)
+        if entry.adapter_graph is None:
+            parser.error(f"{arguments.folder} was not exported with --adapters")
+        plain = open_graph(arguments.folder / entry.files[0].path)
+        session = open_graph(arguments.folder / entry.adapter_graph.path)
         adapters = [{}, *(random_adapter(session, rank) for rank in ranks)]
         for label, case in CASES.items():
-            calls = [Call(plain, config, case, {})]
-            calls += [Call(session, config, case, adapter) for adapter in adapters]
+            calls = [Call(plain, model, case, {})]
+            calls += [Call(session, model, case, adapter) for adapter in adapters]
             rounds = [[call.seconds() for call in calls] for _ in range(arguments.rounds + 1)][1:]
             milliseconds = statistics.median(times[0] for times in rounds) * 1e3
             figures = " | ".join(

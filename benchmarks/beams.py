@@ -1,76 +1,58 @@
-"""What beam search's reordering of the cache costs.
+"""What beam search costs over decoding as many rows without it.
 
-    python benchmarks/beams.py FOLDER [--variant V]... [--threads N]
+    python benchmarks/beams.py FOLDER [--variant V]... [--rounds N] [--threads N]
 
-*reorder* is the processor time a step takes to make each row of the cache continue its beam, in
-microseconds and over the model's own step; *copied* the tokens whose keys and values it copies,
-*past* the tokens that copying every beam's whole past would take. The table is Markdown.
+*step* is a beam search's step; *runtime* the share of it that is not ONNX Runtime's: choosing among
+all beams' tokens, and copying keys and values so that each row continues its beam. *rows* is the
+step over that of as many texts decoded greedily together, the same run. Medians over the rounds.
+The table is Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections import Counter
+import statistics
 from pathlib import Path
 from typing import Any
 
 import pocketgpt
-from pocketgpt.engine import decoder
-from pocketgpt.engine.cache import KeyValueCache
-from pocketgpt.folder.manifest import read_manifest
-from pocketgpt.generation import beam
 
 PROMPT = "Once upon a time, in a house by the sea, there lived an old man and his dog. " * 8
 NEW_TOKENS = 48
 BEAMS = (2, 4, 5, 8)
 
 
-def timed(owner: Any, name: str, into: Counter[str]) -> None:
-    """Add up the processor time inside a method, and its calls."""
-    original = getattr(owner, name)
+def step(timings: pocketgpt.Timings) -> float:
+    """Return the seconds of a step."""
+    return timings.decode_seconds / (NEW_TOKENS - 1)
 
-    def run(*arguments: Any) -> Any:
-        begin = time.thread_time()
-        result = original(*arguments)
-        into[name] += time.thread_time() - begin  # type: ignore[assignment]
-        into[f"{name} calls"] += 1
-        return result
 
-    setattr(owner, name, run)
+def measure(model: pocketgpt.Model, beams: int) -> tuple[float, float, float]:
+    """Return a search's step, the runtime's share of it, and the step over plain rows'."""
+    options: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS}
+    searched = model.generate(PROMPT, num_beams=beams, **options).timings
+    # Texts that begin apart, so that each row is one of its own.
+    plain = model.generate([f"{row}. {PROMPT}" for row in range(beams)], **options)[-1].timings
+    share = 1 - searched.engine_seconds / searched.decode_seconds
+    return step(searched), share, step(searched) / step(plain)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--variant", action="append", help="all of the folder's by default")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="the physical cores by default")
     arguments = parser.parse_args()
-    counted: Counter[str] = Counter()
-    timed(beam._Slots, "follow", counted)
-    timed(decoder.Decoder, "step", counted)
-    copy_row = KeyValueCache.copy_row
-
-    def counting_copy(self: KeyValueCache, source: int, target: int, start: int = 0) -> None:
-        counted["copied"] += int(self.lengths[source]) - start
-        copy_row(self, source, target, start)
-
-    KeyValueCache.copy_row = counting_copy  # type: ignore[method-assign]
-    print("| variant | beams | step, ms | reorder, us | over the step | copied | past |")
-    print("|---|---|---|---|---|---|---|")
-    for variant in arguments.variant or read_manifest(arguments.folder).variants:
+    print("| variant | beams | step, ms | runtime | rows |")
+    print("|---|---|---|---|---|")
+    for variant in arguments.variant or pocketgpt.load(arguments.folder).manifest.variants:
         model = pocketgpt.load(arguments.folder, variant, threads=arguments.threads)
-        prompt = len(model.tokenizer.encode(PROMPT))
         for beams in BEAMS:
-            counted.clear()
-            model.generate(PROMPT, max_new_tokens=NEW_TOKENS, num_beams=beams, eos_token_id=[])
-            steps = counted["step calls"]
-            copied = counted["copied"] - (beams - 1) * prompt  # the prompt is copied once for all
+            rounds = [measure(model, beams) for _ in range(arguments.rounds + 1)][1:]
+            seconds, share, over = map(statistics.median, zip(*rounds, strict=True))
             print(
-                f"| {variant} | {beams} | {counted['step'] / steps * 1e3:.2f} "
-                f"| {counted['follow'] / steps * 1e6:.0f} "
-                f"| {counted['follow'] / counted['step']:.1%} | {copied / steps:.1f} "
-                f"| {beams * (prompt + NEW_TOKENS // 2)} |",
+                f"| {variant} | {beams} | {seconds * 1e3:.2f} | {share:.1%} | {over:.2f} |",
                 flush=True,
             )
 

@@ -17,7 +17,6 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from pocketgpt.cli.console import progress_bars
 from pocketgpt_export import export
 from pocketgpt_quantize import quantize
 
@@ -42,6 +41,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END)
 
 
+def say(doing: str, done: int, total: int) -> None:
+    """Say what is begun: minutes pass."""
+    if done == 0:
+        print(f"{doing} ...", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -50,7 +55,7 @@ def main() -> None:
     parser.add_argument("--adapters", action="store_true", help="with places for LoRA adapters")
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as scratch, progress_bars() as progress:
+    with tempfile.TemporaryDirectory() as scratch:
         GPT2LMHeadModel(GPT2Config()).save_pretrained(scratch)
         make_tokenizer().save_pretrained(scratch)
         for name, line in TEXTS.items():
@@ -60,10 +65,10 @@ def main() -> None:
             arguments.folder,
             graph=arguments.graph,
             adapters=arguments.adapters,
-            progress=progress,
+            progress=say,
         )
         if arguments.variant:
-            quantize(arguments.folder, arguments.variant, accept_loss=True, progress=progress)
+            quantize(arguments.folder, arguments.variant, accept_loss=True, progress=say)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from pocketgpt.folder.config import ModelConfig, read_config
-from pocketgpt.folder.manifest import read_manifest, variant_path
+import pocketgpt
 
 QUERY_LENGTHS = 16  # the place of query_seqlens among GroupQueryAttention's inputs
 PAST = 128  # tokens that decoding rows have behind them
@@ -143,20 +142,20 @@ class Rows:
 class Call:
     """A run of some rows, bound once. Attributes: `logits [rows, 1, vocab]` after it."""
 
-    def __init__(self, session: ort.InferenceSession, config: ModelConfig, rows: Rows) -> None:
-        self._session, self._config, self._rows = session, config, rows
+    def __init__(self, session: ort.InferenceSession, model: pocketgpt.Model, rows: Rows) -> None:
+        self._session, self._config, self._rows = session, model.config, rows
         count = len(rows.new)
         self._binding = session.io_binding()
         self._kept: list[NDArray[Any]] = []  # ONNX Runtime reads and writes where they lie
         for name, array in self._feeds({i.name for i in session.get_inputs()}).items():
             self._binding.bind_cpu_input(name, array)
             self._kept.append(array)
-        for layer in range(config.n_layer):
+        for layer in range(model.config.n_layer):
             for side in ("key", "value"):
                 cache = np.stack([self._past(row) for row in range(count)])
                 self._binding.bind_cpu_input(f"past_key_values.{layer}.{side}", cache)
                 self._write_to(f"present.{layer}.{side}", cache)
-        self.logits = np.zeros((count, 1, config.vocab_size), np.float32)
+        self.logits = np.zeros((count, 1, model.config.vocab_size), np.float32)
         self._write_to("logits", self.logits)
 
     def run(self) -> None:
@@ -214,12 +213,12 @@ class Bench:
     """The three graphs of one variant, opened."""
 
     variant: str
-    config: ModelConfig
+    model: pocketgpt.Model
     sessions: dict[str, ort.InferenceSession]
     rounds: int
 
     def call(self, graph: str, rows: Rows) -> Call:
-        return Call(self.sessions[graph], self.config, rows)
+        return Call(self.sessions[graph], self.model, rows)
 
     def costs(self) -> str:
         """Return a row: what steps and chunks take alone."""
@@ -261,12 +260,11 @@ class Bench:
         return f"| {self.variant} | {label} | {figures} |"
 
 
-def open_graphs(folder: Path, variant: str, config: ModelConfig) -> dict[str, ort.InferenceSession]:
+def open_graphs(source: Path, width: int) -> dict[str, ort.InferenceSession]:
     """Make the two graphs, which have to lie beside the weights, and open all three."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    source = folder / variant_path(variant)
     sessions = {}
     with tempfile.TemporaryDirectory() as scratch:
         weights = Path(f"{source}_data")
@@ -276,7 +274,7 @@ def open_graphs(folder: Path, variant: str, config: ModelConfig) -> dict[str, or
             if name == "padded":
                 padded(model)
             elif name == "packed":
-                packed(model, config.n_embd)
+                packed(model, width)
             path = Path(scratch) / f"{name}.onnx"
             ir.save(model, path)
             sessions[name] = ort.InferenceSession(path, options, ["CPUExecutionProvider"])
@@ -289,14 +287,14 @@ def main() -> None:
     parser.add_argument("--variant", action="append", help="all of the folder's by default")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    config = read_config(arguments.folder)
-    variants = arguments.variant or list(read_manifest(arguments.folder).variants)
+    model = pocketgpt.load(arguments.folder, "fp32")
     alone = [f"step of {n}, ms" for n in STEPS] + [f"chunk of {n}, ms" for n in CHUNKS]
     print("| variant | " + " | ".join(alone) + " |\n|---|" + "---|" * len(alone))
     comparisons: list[str] = []
-    for variant in variants:
-        sessions = open_graphs(arguments.folder, variant, config)
-        bench = Bench(variant, config, sessions, arguments.rounds)
+    for variant in arguments.variant or model.manifest.variants:
+        graph = arguments.folder / model.manifest.variant(variant).files[0].path
+        sessions = open_graphs(graph, model.config.n_embd)
+        bench = Bench(variant, model, sessions, arguments.rounds)
         print(bench.costs(), flush=True)
         comparisons += bench.comparisons()
     print("\n| variant | in one call | in turn, ms | padded | packed | packed logits differ by |")

@@ -24,8 +24,7 @@ import onnxruntime as ort
 import onnxruntime_qnn as qnn
 from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
 
-from pocketgpt.folder.manifest import variant_path
-from pocketgpt.text.tokenizer import Tokenizer
+import pocketgpt
 
 DEVICE = {"htp_arch": "75", "soc_model": "60", "offload_graph_io_quantization": "0"}
 
@@ -73,10 +72,11 @@ def main() -> None:
     parser.add_argument("--past", type=int, default=32, help="tokens before them")
     arguments = parser.parse_args()
     text = (arguments.folder / "evaluation.txt").read_text("utf-8")
-    token_ids = Tokenizer(arguments.folder / "tokenizer.json").encode(text)[: arguments.tokens]
+    model = pocketgpt.load(arguments.folder, "int8_static")
+    token_ids = model.tokenizer.encode(text)[: arguments.tokens]
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "fixed.onnx"
-        source = arguments.folder / variant_path("int8_static")
+        source = arguments.folder / model.manifest.variants["int8_static"].files[0].path
         fix_shapes(source, path, arguments.tokens, arguments.past)
         cpu = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
         npu = open_on_npu(path)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pocketgpt
-from pocketgpt_quantize.measure.quality import Reference
+from pocketgpt_quantize.measure.quality import Passage, Reference
 
 Logits = NDArray[np.float32]
 Forward = Callable[[list[int]], Logits]
@@ -33,15 +33,12 @@ Forward = Callable[[list[int]], Logits]
 
 @dataclass
 class Peer:
-    """Another tool's model, in the shape that `Reference.compare` takes."""
+    """Another tool's model, in the shape of a graph that `Reference` takes."""
 
-    variant: str
     forward: Forward
-    bytes: int
-    config: Any = None
-    tokenizer: Any = None
+    config: Any
 
-    def new_decoder(self) -> Any:
+    def decoder(self) -> Any:
         """Start a text."""
         return PeerDecoder(self.forward)
 
@@ -52,6 +49,9 @@ class PeerDecoder:
 
     forward: Forward
     token_ids: list[int] = field(default_factory=list)
+
+    def reserve(self, tokens: int) -> None:
+        """There is no cache."""
 
     def prefill(self, token_ids: Sequence[int]) -> Logits:
         self.token_ids += token_ids
@@ -222,13 +222,14 @@ def main() -> None:
     text = (arguments.folder / "evaluation.txt").read_text("utf-8")
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as kept:
-        reference = Reference(fp32, text, Path(kept), continuations=False)
+        passage = Passage.of(text, fp32.tokenizer, fp32.config, 2**40)
+        reference = Reference(fp32.graph, passage, Path(kept), continuations=False)
         for label, make in PEERS.items():
             with tempfile.TemporaryDirectory() as scratch:
                 try:
                     forward, size = make(arguments.checkpoint, Path(scratch))
-                    peer = Peer(label, forward, size, fp32.config, fp32.tokenizer)
-                    quality = reference.compare(peer)  # type: ignore[arg-type]
+                    peer = Peer(forward, fp32.config)
+                    quality = reference.figures(label, peer)  # type: ignore[arg-type]
                     rows[label] = {"bytes": size, "quality": quality}
                 except Exception as error:  # whatever another tool raises: it is a row that says so
                     traceback.print_exc()

@@ -17,19 +17,17 @@ from pathlib import Path
 import numpy as np
 
 import pocketgpt
-from pocketgpt.engine import decoder as decoding
-from pocketgpt.folder.manifest import read_manifest
 
 CHUNKS = (64, 128, 192, 256, 512)
 
 
 def seconds(model: pocketgpt.Model, token_ids: list[int], chunk: int) -> float:
     """Return how long `token_ids` take in chunks of `chunk`."""
-    decoding.PREFILL_CHUNK = chunk
-    decoder = model.new_decoder()
-    decoder.cache.reserve(len(token_ids))
+    decoder = model.decoder()
+    decoder.reserve(len(token_ids))
     begin = time.perf_counter()
-    decoder.prefill(token_ids)
+    for start in range(0, len(token_ids), chunk):
+        decoder.append(token_ids[start : start + chunk])
     return time.perf_counter() - begin
 
 
@@ -42,7 +40,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print("| variant | tokens | one pass, ms | " + " | ".join(map(str, CHUNKS)) + " |")
     print("|---|---|---|" + "---|" * len(CHUNKS))
-    for variant in arguments.variant or read_manifest(arguments.folder).variants:
+    for variant in arguments.variant or pocketgpt.load(arguments.folder).manifest.variants:
         model = pocketgpt.load(arguments.folder, variant, threads=arguments.threads)
         random = np.random.default_rng(0)
         for count in (512, model.config.n_positions):

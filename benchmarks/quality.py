@@ -26,17 +26,12 @@ from typing import Any
 import numpy as np
 
 import pocketgpt
-from pocketgpt.folder.manifest import (
-    FileRecord,
-    Variant,
-    read_manifest,
-    variant_path,
-    write_manifest,
-)
+from pocketgpt.folder.opening import open_folder
 from pocketgpt_quantize import quantize
 from pocketgpt_quantize.graph.rewrite import load_graph, quantize_blockwise, save
 from pocketgpt_quantize.job import Job
-from pocketgpt_quantize.measure.quality import Reference
+from pocketgpt_quantize.measure.loading import open_sparingly
+from pocketgpt_quantize.measure.quality import Passage, Reference
 from pocketgpt_quantize.recipes.mixed import Mixer, mixed_scheme
 from pocketgpt_quantize.recipes.registry import RECIPES
 from pocketgpt_quantize.rounding.format import (
@@ -93,29 +88,28 @@ class Bench:
     """One folder, one text, models made one after another in a scratch folder."""
 
     def __init__(self, folder: Path, scratch: Path, limit: int | None) -> None:
-        self.source = folder / variant_path("fp32")
-        self.scratch = scratch
-        self.manifest = read_manifest(folder)
-        for path in folder.iterdir():
-            if path.is_file():
-                shutil.copy(path, scratch)
+        self.opened = open_folder(folder, "fp32")
+        self.source = self.opened.graph_path
         for name in ("onnx", "distributions"):
             (scratch / name).mkdir()
         model = pocketgpt.load(folder, "fp32")
-        text = read_text(folder, limit)
-        self.reference = Reference(model, text, scratch / "distributions", continuations=False)
-        content = (folder / "calibration.txt").read_bytes()
+        passage = Passage.of(read_text(folder, limit), model.tokenizer, model.config, 2**40)
+        self.reference = Reference(
+            model.graph, passage, scratch / "distributions", continuations=False
+        )
+        content = (self.opened.folder / "calibration.txt").read_bytes()
         calibration = Text(content.decode("utf-8"), hashlib.sha256(content).hexdigest())
-        self.job = Job("mixed", folder, scratch, 0.0, calibration)
+        self.job = Job("mixed", self.opened, scratch, 0.0, calibration)
 
     def measure(self, write: Callable[[Path], object]) -> dict[str, Any]:
         """Let `write` make a model and measure it: `bytes` and `quality`."""
-        path = variant_path("mixed")
-        write(self.scratch / path)
-        records = tuple(FileRecord.of(self.scratch, file) for file in (path, f"{path}_data"))
-        write_manifest(self.scratch, self.manifest.with_variant("mixed", Variant(records, bits={})))
-        quality = self.reference.compare(pocketgpt.load(self.scratch, "mixed"))
-        return {"bytes": sum(record.bytes for record in records), "quality": quality}
+        target = self.job.target
+        write(target)
+        quality = self.reference.figures(
+            "mixed", open_sparingly(target, self.opened.config, {"": 8})
+        )
+        weights = target.with_name(f"{target.name}_data")
+        return {"bytes": target.stat().st_size + weights.stat().st_size, "quality": quality}
 
     def uniform(self, form: Format, rounding: Rounding, target: Path) -> None:
         """Write a model with one format and rounding for all weights but the positions."""

@@ -13,8 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 import pocketgpt
-from pocketgpt.cli.console import progress_bars
-from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_export import export
 from pocketgpt_quantize import quantize
 
@@ -41,19 +39,26 @@ def stream(folder: Path, variant: str, prompt: str) -> pocketgpt.GenerationResul
     return pieces.result
 
 
+def say(doing: str, done: int, total: int) -> None:
+    """Say what is begun."""
+    if done == 0:
+        console.print(f"{doing} ...", style="dim")
+
+
 def main() -> None:
     checkpoint = Path(sys.argv[1]) if len(sys.argv) > 1 else MODELS / "pocket-tales"
     prompt = sys.argv[2] if len(sys.argv) > 2 else PROMPT
     folder = MODELS / "demo"
-    with progress_bars() as progress:
-        export(checkpoint, folder, overwrite=True, progress=progress)
-        quantize(folder, ["int8", "q4"], progress=progress)
+    manifest = export(checkpoint, folder, overwrite=True, progress=say)
+    reports = quantize(folder, ["int8", "q4"], progress=say)
+    made = {**manifest.variants, **{report.name: report.variant for report in reports}}
 
     table = Table("variant")
     for heading in ("MB", "perplexity", "change", "tokens/s", "first token, ms"):
         table.add_column(heading, justify="right")
-    for name, variant in read_manifest(folder).variants.items():
+    for name in made:
         timings = stream(folder, name, prompt).timings
+        variant = pocketgpt.load(folder, name).manifest.variants[name]
         table.add_row(
             name,
             f"{variant.bytes / 1e6:.1f}",

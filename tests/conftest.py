@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -63,6 +62,15 @@ def make_tokenizer() -> GPT2TokenizerFast:
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     named = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "unk_token": END_OF_TEXT}
     return GPT2TokenizerFast(tokenizer_object=tokenizer, **named)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`, hidden ones included."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="session")
@@ -186,21 +194,30 @@ def reference_greedy() -> Callable[..., list[int]]:
     return greedy
 
 
-@pytest.fixture
-def cli(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `pocketgpt ARGUMENTS...` in this process; the result is a finished subprocess's."""
+class Finished(NamedTuple):
+    """What a run of the command line left."""
 
-    def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-        command = ["pocketgpt", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", command)
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Cli = Callable[..., Finished]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run `pocketgpt ARGUMENTS...` in this process, `stdin=` its standard input."""
+
+    def run(*arguments: object, stdin: bytes | str = b"") -> Finished:
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "argv", ["pocketgpt", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
             main()
         code = caught.value.code
         assert isinstance(code, int)
-        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
+        return Finished(code, *capsys.readouterr())
 
     return run

@@ -15,30 +15,38 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-import pocketgpt
 from pocketgpt import CheckpointError, OptionError, ProofError, __version__
-from pocketgpt.folder.atomic import sha256, staging_folder, write_json
+from pocketgpt.engine.graph import open_graph
+from pocketgpt.folder.atomic import os_error_line, sha256, write_json
+from pocketgpt.folder.config import CONFIG, GENERATION_CONFIG, read_config
+from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.manifest import (
-    FileRecord,
+    GRAPHS,
+    MANIFEST,
+    TEXTS,
+    GraphKind,
     Manifest,
     Variant,
     adapter_graph_path,
+    record_adapter_graph,
+    record_companions,
+    record_files,
     variant_path,
     write_manifest,
 )
+from pocketgpt.folder.opening import TOKENIZER
+from pocketgpt.text.tokenizer import Tokenizer
 
 from .graph.adapters import write_adapter_graph
 from .graph.trace import MIN_ONNXRUNTIME, OPSET, trace
 from .graph.trace_portable import PORTABLE_OPSET, trace_portable
-from .install import install
+from .install import install, staging_for, was_interrupted
 from .proof.adapter import Adapted, adapted_difference, ask_adapted
 from .proof.prove import failures, prove, tolerance_up_to
 from .proof.reference import Reference, ask_reference, real_ids
 from .source.checkpoint import Checkpoint, load_checkpoint
-from .source.locate import TEXTS, one_line
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-GRAPHS = ("fused", "portable")
 HEAD_MULTIPLE = 8  # GroupQueryAttention takes no other head sizes
 
 
@@ -86,9 +94,10 @@ def export(
     Example:
         >>> export("openai-community/gpt2", "models/gpt2")
     """
-    folder = Path(folder)
+    folder = _resolved(folder)
     _check_target(folder, overwrite)
-    if graph not in (None, *GRAPHS):
+    kind = next((kind for kind in GRAPHS if kind == graph), None)
+    if kind is None and graph is not None:
         raise OptionError(f"there is no graph {graph!r}; choose one of {', '.join(GRAPHS)}")
 
     @contextmanager
@@ -103,9 +112,9 @@ def export(
         return load_checkpoint(checkpoint, revision, tokenizer=tokenizer, base=base)
 
     try:
-        with staging_folder(folder) as staging:
+        with staging_for(folder) as staging:
             manifest, reference, own_tokenizer, adapted = _write(
-                load, graph, adapters, staging, step
+                load, kind, adapters, staging, step
             )
             manifest = replace(manifest, tokenizer=None if tokenizer is None else str(tokenizer))
             with step("proving it equals PyTorch"):
@@ -114,13 +123,22 @@ def export(
             write_manifest(staging, manifest)
             install(staging, folder)
     except OSError as error:
-        raise CheckpointError(f"{folder} cannot be written: {one_line(error)}") from error
+        raise CheckpointError(os_error_line(error, folder)) from error
     return manifest
+
+
+def _resolved(folder: str | os.PathLike[str]) -> Path:
+    """Follow links: they stay, and what they lead to is replaced."""
+    folder = Path(folder)
+    try:
+        return folder.resolve() if folder.is_symlink() or folder == Path() else folder
+    except (OSError, RuntimeError) as error:
+        raise OptionError(f"{folder} cannot be followed: {error}") from None
 
 
 def _write(
     load: Callable[[], Checkpoint],
-    graph: str | None,
+    graph: GraphKind | None,
     adapters: bool,
     staging: Path,
     step: Callable[[str], AbstractContextManager[None]],
@@ -140,7 +158,6 @@ def _write(
             write_adapter_graph(staging / source, staging / target)
         _write_companions(loaded, staging)
         manifest = _manifest(loaded, kind, staging)
-        write_manifest(staging, manifest)
     with step("asking PyTorch"):
         reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
         adapted = ask_adapted(loaded.model, reference.whole[0].ids) if adapters else None
@@ -155,11 +172,13 @@ def _prove(
     own_tokenizer: PreTrainedTokenizerFast,
     adapted: Adapted | None,
 ) -> dict[str, float]:
-    model = pocketgpt.load(staging, "fp32")
-    found, failed = prove(model, reference, own_tokenizer)
+    config = read_config(staging)
+    graph = open_graph(staging / variant_path("fp32"), config)
+    tokenizer = Tokenizer(staging / TOKENIZER, config.vocab_size)
+    found, failed = prove(graph, tokenizer, reference, own_tokenizer)
     if adapted is not None:
-        graph = staging / adapter_graph_path("fp32")
-        worst = {"adapter": adapted_difference(graph, model.config, adapted)}
+        path = staging / adapter_graph_path("fp32")
+        worst = {"adapter": adapted_difference(path, config, adapted)}
         allowed = tolerance_up_to(float(np.abs(adapted.expected.logits).max()))
         found, failed = {**found, **worst}, failed + failures(worst, allowed)
     if failed:
@@ -167,7 +186,7 @@ def _prove(
     return found
 
 
-def _choose_graph(graph: str | None, loaded: Checkpoint) -> str:
+def _choose_graph(graph: GraphKind | None, loaded: Checkpoint) -> GraphKind:
     config = loaded.model.config
     width = config.n_embd // config.n_head
     fits = width % HEAD_MULTIPLE == 0
@@ -180,19 +199,15 @@ def _choose_graph(graph: str | None, loaded: Checkpoint) -> str:
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:
-    if not folder.exists():
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not folder.is_dir() or (any(folder.iterdir()) and not _is_model_folder(folder)):
+    if not folder.is_dir() or not ((folder / MANIFEST).is_file() or was_interrupted(folder)):
         raise OptionError(f"{folder} exists and is no model folder; choose another name")
-    if not overwrite and any(folder.iterdir()):
+    if not overwrite:
         raise OptionError(
             f"{folder} holds a model already; --overwrite (overwrite=True) replaces it and drops "
             "its variants"
         )
-
-
-def _is_model_folder(folder: Path) -> bool:
-    return (folder / "pocketgpt.json").is_file()
 
 
 def _write_companions(checkpoint: Checkpoint, staging: Path) -> None:
@@ -201,31 +216,26 @@ def _write_companions(checkpoint: Checkpoint, staging: Path) -> None:
     config: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
     config["use_cache"] = True
     config["transformers.js_config"] = {"use_external_data_format": {"model.onnx": True}}
-    write_json(staging / "config.json", config)
+    write_json(staging / CONFIG, config)
     for file in map(Path, tokenizer.save_pretrained(staging)):
         if file.name not in TOKENIZER_FILES:
             file.unlink(missing_ok=True)
-    generation = staging / "generation_config.json"
-    for name in (generation.name, *TEXTS):
-        if checkpoint.companions and (checkpoint.companions / name).is_file():
-            shutil.copyfile(checkpoint.companions / name, staging / name)
-    if not generation.exists():
+    for name in (GENERATION_CONFIG, *TEXTS):
+        source = checkpoint.companions / name if checkpoint.companions else None
+        if source is not None and source.is_file():
+            if name == GENERATION_CONFIG:
+                read_json_object(source, CheckpointError, remedy="mend it, or take it away")
+            shutil.copyfile(source, staging / name)
+    if not (staging / GENERATION_CONFIG).exists():
         GenerationConfig.from_model_config(model.config).save_pretrained(staging)
-    elif not _is_json_object(generation):
-        raise CheckpointError(f"{checkpoint.source.path}'s {generation.name} is no JSON object")
 
 
-def _is_json_object(path: Path) -> bool:
-    try:
-        return isinstance(json.loads(path.read_text("utf-8")), dict)
-    except ValueError:
-        return False
+def _variant(staging: Path, bits: dict[str, int]) -> Variant:
+    adapter_graph = record_adapter_graph(staging, "fp32")
+    return Variant(record_files(staging, "fp32"), bits, adapter_graph=adapter_graph)
 
 
-def _manifest(checkpoint: Checkpoint, graph: str, staging: Path) -> Manifest:
-    path = variant_path("fp32")
-    files = [path, f"{path}_data", adapter_graph_path("fp32")]
-    records = tuple(FileRecord.of(staging, file) for file in files if (staging / file).is_file())
+def _manifest(checkpoint: Checkpoint, graph: GraphKind, staging: Path) -> Manifest:
     bits = {name: 32 for name, tensor in checkpoint.model.named_parameters() if tensor.ndim == 2}
     text = staging / "evaluation.txt"
     return Manifest(
@@ -238,6 +248,7 @@ def _manifest(checkpoint: Checkpoint, graph: str, staging: Path) -> Manifest:
         opset=OPSET if graph == "fused" else PORTABLE_OPSET,
         min_onnxruntime=MIN_ONNXRUNTIME,
         proof={},
-        variants={"fp32": Variant(records, bits)},
+        variants={"fp32": _variant(staging, bits)},
         evaluation_sha256=sha256(text) if text.is_file() else None,
+        companions=record_companions(staging),
     )

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # Linux, linux/fs.h
-_RENAME_SWAP = 2  # macOS, sys/stdio.h
+from pocketgpt.folder.atomic import exchange, staging_folder
+from pocketgpt.folder.manifest import MANIFEST
+
+INSIDE = "export"  # the name that staging folders inside a target are made for
+
+
+def is_fixed(folder: Path) -> bool:
+    """Tell whether a folder has to stay what it is: something is mounted there, or we stand in it.
+
+    A shell that stands in a folder which was exchanged stands in the old one.
+    """
+    return folder.is_dir() and (os.path.ismount(folder) or folder.samefile(Path.cwd()))
+
+
+@contextmanager
+def staging_for(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that `install` can put in the place of `folder`: beside, or inside."""
+    with staging_folder(folder / INSIDE if is_fixed(folder) else folder) as staging:
+        yield staging
+
+
+def was_interrupted(folder: Path) -> bool:
+    """Tell whether a killed export left a folder that has to stay without all its files."""
+    return any(folder.glob(f".{INSIDE}.partial-*"))
 
 
 def install(staging: Path, folder: Path) -> None:
     """Rename `staging` to `folder`; a folder that was there ends up where `staging` was.
 
-    Where the system can swap two names at once, no kill finds the target missing.
+    Where the system can swap two names at once, no kill finds the target missing. A folder that has
+    to stay gets the files of `staging`, its manifest last.
 
     Raises:
-        OSError: neither could be renamed; `folder` is as it was.
+        OSError: something could not be renamed; `folder` is as it was.
     """
     if not folder.exists():
         staging.rename(folder)
-    elif not _exchange(staging, folder):
+        return
+    if is_fixed(folder):
+        _fill(folder, staging)
+        return
+    staging.chmod(folder.stat().st_mode & 0o7777)
+    if not exchange(staging, folder):
         replaced = staging.with_name(f"{staging.name}-replaced")
         folder.rename(replaced)
         try:
@@ -32,16 +60,21 @@ def install(staging: Path, folder: Path) -> None:
         replaced.rename(staging)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step; return False where the system or file system cannot."""
-    names = os.fsencode(one), os.fsencode(other)
+def _fill(folder: Path, staging: Path) -> None:
+    """Move what `folder` holds into `staging`, which lies in it, and what that holds out of it."""
+    new = [path for path in staging.iterdir() if path.name != MANIFEST]
+    old = [path for path in folder.iterdir() if path.name != staging.name]
+    old.sort(key=lambda path: path.name != MANIFEST)  # without it first: no mixture is a model
+    replaced = staging / "replaced"
+    replaced.mkdir()
+    moves = [(path, replaced / path.name) for path in old]
+    moves += [(path, folder / path.name) for path in (*new, staging / MANIFEST)]
+    done = []
     try:
-        library = ctypes.CDLL(None)
-        if platform.system() == "Linux":
-            flags = ctypes.c_uint(_RENAME_EXCHANGE)
-            done = library.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], flags)
-        else:
-            done = library.renamex_np(*names, ctypes.c_uint(_RENAME_SWAP))
-    except (AttributeError, OSError, TypeError):  # another system, or an older C library
-        return False
-    return bool(done == 0)
+        for source, target in moves:
+            source.rename(target)
+            done.append((source, target))
+    except OSError:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise

@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import pocketgpt
 from pocketgpt import PocketGPTError
-from pocketgpt.folder.config import read_config
+from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.manifest import Manifest, read_manifest
+from pocketgpt.folder.opening import open_folder
 from pocketgpt.folder.verification import Verification, verify_files
+from pocketgpt.text.tokenizer import Tokenizer
 
 from .proof.prove import prove, tolerance
 from .proof.reference import ask_reference, real_ids
@@ -84,7 +85,8 @@ def _load_recorded(manifest: Manifest) -> Checkpoint:
 
 
 def _proven(found: Verification, folder: Path, loaded: Checkpoint) -> Verification:
-    for name, value in dataclasses.asdict(read_config(folder)).items():
+    opened = open_folder(folder, "fp32")
+    for name, value in dataclasses.asdict(opened.config).items():
         other = getattr(loaded.model.config, name)
         if other != value:
             return found.with_failure(
@@ -92,7 +94,10 @@ def _proven(found: Verification, folder: Path, loaded: Checkpoint) -> Verificati
                 f"{value}"
             )
     reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
-    proof, failed = prove(pocketgpt.load(folder, "fp32"), reference, loaded.tokenizer)
+    graph = open_graph(opened.graph_path, opened.config)
+    opened.check_kind(graph.contract.kind)
+    tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
+    proof, failed = prove(graph, tokenizer, reference, loaded.tokenizer)
     return dataclasses.replace(
         found, proof=proof, tolerance=tolerance(reference), failures=tuple(failed)
     )

@@ -9,12 +9,21 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from pocketgpt.folder.config import ModelConfig, read_config
-from pocketgpt.folder.manifest import FileRecord, Variant, adapter_graph_path, variant_path
+from pocketgpt.folder.config import ModelConfig
+from pocketgpt.folder.file_record import check_files
+from pocketgpt.folder.manifest import (
+    Variant,
+    adapter_graph_path,
+    record_adapter_graph,
+    record_files,
+    variant_path,
+)
+from pocketgpt.folder.opening import OpenFolder
 from pocketgpt.text.tokenizer import Tokenizer
 
 from .graph.adapters import write_adapter_graph
 from .graph.rewrite import save
+from .graph.scratch import Scratch
 from .texts import Text
 
 FP32 = "fp32"
@@ -23,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A variant to make from the fp32 one of `folder`, in `staging`.
+    """A variant to make from the fp32 one of a folder that was `opened` with it, in `staging`.
 
     `calibration` is the text for makers that look at one, None for the others; `max_loss` the rise
     of perplexity that the gate will allow; `progress` is called with (what is done now, units done,
@@ -31,7 +40,7 @@ class Job:
     """
 
     name: str
-    folder: Path
+    opened: OpenFolder
     staging: Path
     max_loss: float
     calibration: Text | None = None
@@ -40,31 +49,36 @@ class Job:
     @property
     def source(self) -> Path:
         """The fp32 graph."""
-        return self.folder / variant_path(FP32)
+        return self.opened.graph_path
 
     @property
     def target(self) -> Path:
         """Where the variant's graph goes; its weights go to this path + `_data`."""
         return self.staging / variant_path(self.name)
 
-    @property
-    def scratch(self) -> Path:
-        """A folder for what is too large to be kept in memory; it goes when the staging does."""
+    @cached_property
+    def scratch(self) -> Scratch:
+        """Room for what is too large to be kept in memory; it goes when the staging does."""
         folder = self.staging / "scratch"
         folder.mkdir(exist_ok=True)
-        return folder
+        return Scratch(folder)
 
-    @cached_property
+    @property
     def config(self) -> ModelConfig:
         """The model's shape."""
-        return read_config(self.folder)
+        return self.opened.config
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return Tokenizer(self.opened.tokenizer_path, self.config.vocab_size)
 
     @cached_property
     def token_ids(self) -> list[int]:
         """The calibration text's tokens; none without one."""
         if self.calibration is None:
             return []
-        return Tokenizer(self.folder / "tokenizer.json").encode(self.calibration.content)
+        return self.tokenizer.encode(self.calibration.content)
 
     def step(self, doing: str) -> Callable[[int, int], None]:
         """Return a function to call with (units done, units in all) of `doing` for this variant."""
@@ -81,11 +95,17 @@ class Job:
         Args:
             model: used up.
             progress: called with (tensors written, tensors in all).
+
+        Raises:
+            ModelFolderError: the fp32 graph with places for adapters is missing or altered.
+            QuantizationError: it is not what the exporter writes.
         """
         save(model, self.target, progress)
-        adapters = self.folder / adapter_graph_path(FP32)
-        if adapters.is_file():
-            write_adapter_graph(model, adapters, self.staging / adapter_graph_path(self.name))
+        record = self.opened.record.adapter_graph
+        if record is not None:
+            check_files(self.opened.folder, [record], verify=True)
+            source = self.opened.folder / record.path
+            write_adapter_graph(model, source, self.staging / adapter_graph_path(self.name))
 
     def made(self, bits: Mapping[str, int], *, method: str | None = None) -> Variant:
         """Return the manifest entry of the files that now lie at `target`.
@@ -94,15 +114,10 @@ class Job:
             bits: the stored bits of every weight matrix, by name.
             method: how the weights were rounded.
         """
-        path = variant_path(self.name)
-        files = [path, f"{path}_data", adapter_graph_path(self.name)]
         return Variant(
-            files=tuple(
-                FileRecord.of(self.staging, file)
-                for file in files
-                if (self.staging / file).is_file()
-            ),
+            files=record_files(self.staging, self.name),
             bits=bits,
             method=method,
+            adapter_graph=record_adapter_graph(self.staging, self.name),
             calibration_sha256=self.calibration.sha256 if self.calibration else None,
         )

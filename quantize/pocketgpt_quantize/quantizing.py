@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import pocketgpt
 from pocketgpt import OptionError, QuantizationError
-from pocketgpt.folder.atomic import staging_folder, write_json
-from pocketgpt.folder.config import read_json
-from pocketgpt.folder.manifest import (
-    Manifest,
-    Variant,
-    check_files,
-    read_manifest,
-    variant_path,
-    write_manifest,
-)
+from pocketgpt.engine.graph import Graph
+from pocketgpt.folder.atomic import os_error_line, staging_folder
+from pocketgpt.folder.manifest import Variant, variant_path
+from pocketgpt.folder.opening import OpenFolder, open_folder
+from pocketgpt.text.tokenizer import Tokenizer
 
 from .graph.rewrite import check_weights
+from .install import ONNX, install
 from .job import FP32, Job, Progress
-from .measure.loading import load_sparingly
-from .measure.quality import Reference
+from .measure.loading import open_sparingly
+from .measure.quality import Passage, measure
 from .measure.tolerance import measure_tolerance
-from .observe.heap import keep_arrays_off_the_heap
 from .recipes.registry import Recipe, recipe_of
 from .report import VariantReport
 from .texts import Text, read_calibration, read_evaluation
@@ -62,23 +56,20 @@ def quantize(
         A report for each variant, in the order asked for.
 
     Raises:
-        QuantizationError: a variant is unknown, the folder's graph not what it is made from, a
-            weight not finite, a text missing, or the same text given for both.
-        OptionError: `max_loss` is no number from 0 on.
+        QuantizationError: the folder's graph is not what a variant is made from, a weight not
+            finite, a text missing, or the same text given for both.
+        OptionError: a variant is unknown, or `max_loss` no number from 0 on.
         ModelFolderError: the folder or its fp32 variant is missing or damaged.
 
     Example:
         >>> [report.loss for report in quantize("models/gpt2", ["int8", "q4"])]
     """
-    keep_arrays_off_the_heap()
     folder = Path(folder)
     recipes = {name: recipe_of(name) for name in variants}
     _check_max_loss(max_loss)
-    manifest = read_manifest(folder)
+    opened = open_folder(folder, FP32)
     for name, recipe in recipes.items():
-        _check_graph(folder, manifest, name, recipe)
-    check_files(folder, manifest.variant(FP32), verify=False)
-    check_weights(folder / variant_path(FP32))
+        _check_graph(opened, name, recipe)
     evaluation = read_evaluation(folder, eval_text)
     calibration = (
         read_calibration(folder, calibration_text, evaluation)
@@ -88,24 +79,28 @@ def quantize(
     allowed = {n: r.max_loss if max_loss is None else max_loss for n, r in recipes.items()}
     try:
         with staging_folder(folder / "variants") as staging:
-            shutil.copytree(folder, staging, ignore=_no_weights, dirs_exist_ok=True)
-            (staging / "onnx").mkdir()
+            check_weights(opened.graph_path)  # now: what a kill left may link to them
+            (staging / ONNX).mkdir()
+            made = {}
             for name, recipe in recipes.items():
                 text = calibration if recipe.calibrated else None
-                job = Job(name, folder, staging, allowed[name], text, progress)
-                manifest = manifest.with_variant(name, recipe.make(job))
-            write_manifest(staging, manifest)
-            manifest = _measure(folder, staging, manifest, list(recipes), evaluation, progress)
+                job = Job(name, opened, staging, allowed[name], text, progress)
+                made[name] = recipe.make(job)
+            fp32, *measured = _measure(opened, staging, made, evaluation, progress)
             reports = [
-                _judge(name, manifest.variants[name], allowed[name], accept_loss)
-                for name in recipes
+                _judge(name, variant, allowed[name], accept_loss)
+                for name, variant in zip(made, measured, strict=True)
             ]
-            _install(staging, folder, manifest, reports)
+            installed = {report.name: report.variant for report in reports if report.installed}
+            install(staging, folder, fp32, installed, evaluation.sha256)
     except OSError as error:
-        raise QuantizationError(
-            f"{folder} cannot take the variants, and lists none of them: {error}"
-        ) from error
+        raise QuantizationError(_what_failed(error, folder)) from error
     return reports
+
+
+def _what_failed(error: OSError, folder: Path) -> str:
+    line = os_error_line(error, folder)
+    return line.replace("cannot be written", "cannot take the variants, and lists none of them")
 
 
 def _looks_at_a_text(folder: Path, recipes: dict[str, Recipe]) -> bool:
@@ -122,81 +117,60 @@ def _check_max_loss(max_loss: float | None) -> None:
         )
 
 
-def _check_graph(folder: Path, manifest: Manifest, name: str, recipe: Recipe) -> None:
-    if manifest.graph != recipe.graph:
+def _check_graph(opened: OpenFolder, name: str, recipe: Recipe) -> None:
+    graph = opened.manifest.graph
+    if graph != recipe.graph:
         where = ", where its heads fit" if recipe.graph == "fused" else ""
         raise QuantizationError(
-            f"{folder} holds a {manifest.graph} graph, and {name} is made from a {recipe.graph} "
+            f"{opened.folder} holds a {graph} graph, and {name} is made from a {recipe.graph} "
             f"one: export the checkpoint again with --graph {recipe.graph} "
             f"(graph={recipe.graph!r}){where}"
         )
 
 
-def _no_weights(folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if name == "onnx" or name.startswith(".")}
-
-
 def _measure(
-    folder: Path,
+    opened: OpenFolder,
     staging: Path,
-    manifest: Manifest,
-    names: list[str],
+    made: Mapping[str, Variant],
     evaluation: Text,
     progress: Progress | None,
-) -> Manifest:
-    """Return the manifest with the figures of fp32 and `names`; one model is loaded at a time."""
-
-    def report(name: str, doing: str = "measuring") -> Callable[[int, int], None]:
-        def step(done: int, total: int) -> None:
-            if progress:
-                progress(f"{doing} {name}", done, total)
-
-        return step
-
+) -> list[Variant]:
+    """Return fp32's entry and those of what was `made`, with figures; one graph is open at once."""
+    passage = Passage.of(
+        evaluation.content,
+        Tokenizer(opened.tokenizer_path, opened.config.vocab_size),
+        opened.config,
+    )
     distributions = staging / "distributions"
     distributions.mkdir()
-    reference = Reference(
-        load_sparingly(folder, FP32), evaluation.content, distributions, report(FP32)
-    )
-    fp32 = replace(
-        manifest.variants[FP32],
-        quality=reference.figures,
-        evaluation_sha256=evaluation.sha256,
-    )
-    manifest = manifest.with_variant(FP32, fp32)
 
-    def measured(name: str, model: pocketgpt.Model) -> Variant:
-        return replace(
-            manifest.variants[name],
-            quality=reference.compare(model, report(name)),
-            evaluation_sha256=evaluation.sha256,
-            tolerance=measure_tolerance(model, reference.token_ids, report(name, "chunking")),
-        )
+    def opener(name: str) -> Callable[[], Graph]:
+        path = staging / variant_path(name)
+        return lambda: open_sparingly(path, opened.config, made[name].bits)
 
-    for name in names:
-        variant = measured(name, load_sparingly(staging, name))
-        manifest = manifest.with_variant(name, variant)
-    return replace(manifest, evaluation_sha256=evaluation.sha256)
+    def report(doing: str, name: str, done: int, total: int) -> None:
+        if progress:
+            progress(f"{doing} {name}", done, total)
+
+    figures = measure(
+        passage,
+        lambda: open_sparingly(opened.graph_path, opened.config, opened.record.bits),
+        {name: opener(name) for name in made},
+        distributions,
+        partial(report, "measuring"),
+    )
+    entries = {
+        name: replace(entry, quality=figures[name], evaluation_sha256=evaluation.sha256)
+        for name, entry in {FP32: opened.record, **made}.items()
+    }
+    for name in made:
+        chunking = partial(report, "chunking", name)
+        tolerance = measure_tolerance(opener(name)(), passage.token_ids, chunking)
+        entries[name] = replace(entries[name], tolerance=tolerance)
+    return list(entries.values())
 
 
 def _judge(name: str, variant: Variant, allowed: float, accept_loss: bool) -> VariantReport:
     within = variant.quality["loss"] <= allowed
     judged = replace(variant, max_loss=allowed, loss_accepted=accept_loss and not within)
     return VariantReport(name, judged, installed=within or accept_loss)
-
-
-def _install(
-    staging: Path, folder: Path, measured: Manifest, reports: Sequence[VariantReport]
-) -> None:
-    """Rename the files into place, then the texts that list them, so that none is listed early."""
-    installed = {report.name: report.variant for report in reports if report.installed}
-    for variant in installed.values():
-        for record in variant.files:
-            (staging / record.path).replace(folder / record.path)
-    old = read_manifest(folder).variants
-    variants = {**old, FP32: measured.variants[FP32], **installed}
-    config = read_json(folder / "config.json")
-    external = {Path(variant_path(name)).name: True for name in variants}
-    config["transformers.js_config"] = {"use_external_data_format": external}
-    write_json(folder / "config.json", config)
-    write_manifest(folder, replace(measured, variants=variants))

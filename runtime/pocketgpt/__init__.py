@@ -1,9 +1,12 @@
 """PocketGPT's runtime: GPT-2 models from numpy, onnxruntime and tokenizers alone."""
 
+from . import _telemetry  # noqa: F401  # first: it has to come before onnxruntime
 from ._version import __version__
+from .engine.decoder import Decoder
 from .errors import (
     AdapterError,
     CheckpointError,
+    InferenceError,
     MissingExtraError,
     ModelFolderError,
     OptionError,
@@ -15,7 +18,7 @@ from .errors import (
     VariantNotFoundError,
 )
 from .generation.options import GenerationOptions
-from .generation.results import GenerationResult, Timings, TokenLogprobs
+from .generation.results import Counters, GenerationResult, Timings, TokenLogprobs
 from .generation.stream import BatchStream, Stream
 from .measure.bench import Benchmark, VariantSpeed, bench
 from .measure.evaluate import Evaluation
@@ -30,10 +33,13 @@ __all__ = [
     "BatchStream",
     "Benchmark",
     "CheckpointError",
+    "Counters",
+    "Decoder",
     "Evaluation",
     "FileScore",
     "GenerationOptions",
     "GenerationResult",
+    "InferenceError",
     "MissingExtraError",
     "Model",
     "ModelFolderError",

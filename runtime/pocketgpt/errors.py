@@ -4,9 +4,10 @@
     ├── OptionError (and ValueError)  the call was wrong: an unknown option, a bad value, a prompt
     │                                 longer than the context
     ├── ModelFolderError              a model folder is missing, damaged or from another version
-    │   └── VariantNotFoundError      the folder has no such variant
+    │   └── VariantNotFoundError      the folder has no such variant (an OptionError too)
     ├── AdapterError                  a LoRA adapter is damaged, of another kind, or another model's
-    ├── SessionError                  a saved session cannot be restored
+    ├── SessionError                  a session cannot be saved or restored
+    ├── InferenceError                a graph that was loaded could not be run
     ├── ProviderError                 an execution provider is unavailable or not active
     ├── CheckpointError               a checkpoint cannot be exported (pocketgpt_export)
     ├── ProofError                    a graph differs from its checkpoint (pocketgpt_export)
@@ -31,8 +32,8 @@ class ModelFolderError(PocketGPTError):
     """A model folder is missing, damaged, or written by a version this one cannot read."""
 
 
-class VariantNotFoundError(ModelFolderError):
-    """The model folder has no such variant."""
+class VariantNotFoundError(ModelFolderError, OptionError):
+    """The call named a variant that the model folder does not have."""
 
 
 class AdapterError(PocketGPTError):
@@ -40,7 +41,11 @@ class AdapterError(PocketGPTError):
 
 
 class SessionError(PocketGPTError):
-    """A saved session is damaged, or belongs to another model or variant."""
+    """A session's file cannot be written, is damaged, or another model's or variant's."""
+
+
+class InferenceError(PocketGPTError):
+    """A loaded graph could not be run: weights or inputs that do not fit, or memory gave out."""
 
 
 class ProviderError(PocketGPTError):

@@ -1,24 +1,34 @@
-"""Checks of option values; a refusal names the option, says what it should be and what it is."""
+"""Checks of values from outside: each returns the value in plain Python's own type, or refuses it.
+
+A refusal names the value, says what it should be and what it is. NumPy's numbers are numbers here.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
 
 from .errors import OptionError
 
 
-def whole(name: str, value: object, *, at_least: int, optional: bool = False) -> None:
-    """Require a whole number of at least `at_least`, or None where that is allowed."""
+@overload
+def whole(name: str, value: object, *, at_least: int, optional: Literal[False] = False) -> int: ...
+@overload
+def whole(name: str, value: object, *, at_least: int, optional: bool) -> int | None: ...
+def whole(name: str, value: object, *, at_least: int, optional: bool = False) -> int | None:
+    """Return a whole number of at least `at_least`, or None where that is allowed.
+
+    Raises:
+        OptionError: `value` is neither; true and false are no numbers.
+    """
     if value is None and optional:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-        raise OptionError(f"{name} should be a whole number of at least {at_least}, not {value!r}")
-
-
-def is_number(value: object) -> bool:
-    """Tell whether `value` is a finite number; true and false are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return None
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= at_least:
+        return int(value)
+    raise refused(name, f"a whole number of at least {at_least}", value)
 
 
 def number(
@@ -28,52 +38,57 @@ def number(
     above: float | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
-    optional: bool = False,
-) -> None:
-    """Require a finite number within the bounds, or None where that is allowed."""
-    if value is None and optional:
-        return
-    bounds = {"above": above, "at least": at_least, "at most": at_most}
-    said = [f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None]
-    fits = isinstance(value, (int, float)) and is_number(value)
-    if fits:
-        assert isinstance(value, (int, float))
-        fits = (
-            (above is None or value > above)
-            and (at_least is None or value >= at_least)
-            and (at_most is None or value <= at_most)
-        )
-    if not fits:
-        raise OptionError(f"{name} should be {' and '.join(said) or 'a number'}, not {value!r}")
+) -> float:
+    """Return a finite number within the bounds.
+
+    Raises:
+        OptionError: `value` is none; true and false are no numbers.
+    """
+    plain = _as_float(value)
+    if (
+        plain is not None
+        and (above is None or plain > above)
+        and (at_least is None or plain >= at_least)
+        and (at_most is None or plain <= at_most)
+    ):
+        return plain
+    raise refused(name, bounds(above, at_least, at_most), value)
 
 
-def one_of(name: str, value: object, choices: Sequence[object]) -> None:
-    """Require one of `choices`, of the same type."""
-    if not any(value == choice and type(value) is type(choice) for choice in choices):
-        said = ", ".join(map(repr, choices))
-        raise OptionError(f"{name} should be one of {said}, not {value!r}")
+def bounds(above: float | None, at_least: float | None, at_most: float | None) -> str:
+    """Say in words what a number should be."""
+    limits = {"above": above, "at least": at_least, "at most": at_most}
+    said = [f"{word} {limit:g}" for word, limit in limits.items() if limit is not None]
+    return " and ".join(said) or "a number"
 
 
-def token_ids(name: str, value: object) -> None:
-    """Require a list of token ids."""
-    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-        raise OptionError(f"{name} should be a list of token ids, not {value!r}")
-    for token_id in value:
-        whole(name, token_id, at_least=0)
+def one_of(name: str, value: object, choices: Sequence[object]) -> Any:
+    """Return `value` where it is one of `choices`, of the same type.
+
+    Raises:
+        OptionError: it is none of them.
+    """
+    if isinstance(value, np.bool_):
+        value = bool(value)
+    if any(type(value) is type(choice) and value == choice for choice in choices):
+        return value
+    raise refused(name, f"one of {', '.join(map(repr, choices))}", value)
 
 
-def texts(name: str, value: object) -> None:
-    """Require a list of strings, none of them empty."""
-    if not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
-        raise OptionError(f"{name} should be a string or a list of strings, not {value!r}")
-    if not all(value):
-        raise OptionError(f"{name} holds an empty string, which every text ends with; remove it")
+def refused(name: str, should_be: str, value: object) -> OptionError:
+    """Return the error of a value that is not what it should be; one line, however long it is."""
+    said = repr(value)
+    if len(said) > 200:
+        said = f"{said[:200]}..."
+    return OptionError(f"{name} should be {should_be}, not {said}")
 
 
-def bias(name: str, value: object) -> None:
-    """Require a mapping from token ids to numbers between -100 and 100."""
-    if not isinstance(value, Mapping):
-        raise OptionError(f"{name} should be a map from token ids to numbers, not {value!r}")
-    for token_id, amount in value.items():
-        whole(f"a token id in {name}", token_id, at_least=0)
-        number(f"{name} of token {token_id}", amount, at_least=-100, at_most=100)
+def _as_float(value: object) -> float | None:
+    """Return a finite number as a float; None for anything else."""
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        return None
+    try:
+        plain = float(value)
+    except OverflowError:  # a whole number beyond every float
+        return None
+    return plain if math.isfinite(plain) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +11,11 @@ import pytest
 
 from pocketgpt.text.tokenizer import Tokenizer
 
+from ..conftest import Cli
+
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 NEW_TOKENS = 100
 # The lengths in characters of 20 prompts cut from the evaluation text.
 LENGTHS = [

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 import pocketgpt
 from pocketgpt_quantize.recipes.registry import RECIPES
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+from ..conftest import Cli
 
 
 def manifest_of(folder: Path) -> object:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import pocketgpt
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+from ..conftest import Cli, Finished
 
 
-def assert_error(done: subprocess.CompletedProcess[str], code: int, says: str) -> None:
+def assert_error(done: Finished, code: int, says: str) -> None:
     """Refused in one line on standard error."""
     assert done.returncode == code
     assert done.stdout.strip() == ""
@@ -68,7 +68,13 @@ def test_standard_input_that_is_not_utf8(cli: Cli, tiny_folder: Path) -> None:
 
 
 def test_sampling_options_reach_the_library(cli: Cli, tiny_folder: Path) -> None:
-    options = {"temperature": 1.7, "top_k": 40, "top_p": 0.9, "seed": 5, "max_length": 60}
+    options: dict[str, Any] = {
+        "temperature": 1.7,
+        "top_k": 40,
+        "top_p": 0.9,
+        "seed": 5,
+        "max_length": 60,
+    }
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     expected = pocketgpt.load(tiny_folder, "int8").generate("A", do_sample=True, **options)
     done = cli("generate", tiny_folder, "A", "--do-sample", "--json", *flags)

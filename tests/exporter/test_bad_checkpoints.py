@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from pocketgpt import CheckpointError
 from pocketgpt_export import export
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+from ..conftest import Cli
+
 Tensors = dict[str, torch.Tensor]
 
 

@@ -22,6 +22,8 @@ from pocketgpt_export.proof.ragged_batch import Batch
 from pocketgpt_export.proof.reference import Reference, ask_reference, real_ids
 from pocketgpt_export.source.checkpoint import load_checkpoint
 
+from ..conftest import contents
+
 # `pocketgpt_export.export` the name is the function; this is the module it lies in.
 MODULE = importlib.import_module("pocketgpt_export.exporting")
 
@@ -35,15 +37,6 @@ def quick_trace(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
             shutil.copyfile(tiny_folder / "onnx" / name, path.parent / name)
 
     monkeypatch.setattr(MODULE, "trace", copy)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder`, hidden ones included."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def nudge_a_weight(model: GPT2LMHeadModel) -> None:
@@ -102,12 +95,12 @@ def test_each_way_to_run_is_compared(
     off_by: float,
 ) -> None:
     """A wrong number is caught, and so is what is no number."""
-    found, failed = prove(tiny, *asked)
+    found, failed = prove(tiny.graph, tiny.tokenizer, *asked)
     assert failed == []
     assert max(found.values()) <= TOLERANCE
     right: Callable[..., Any] = getattr(owner, method)
     monkeypatch.setattr(owner, method, lambda self, given: right(self, given) + off_by)
-    _, failed = prove(tiny, *asked)
+    _, failed = prove(tiny.graph, tiny.tokenizer, *asked)
     assert any(f"in the check {check}, over" in line for line in failed)
 
 
@@ -197,7 +190,7 @@ def test_an_overwrite_that_cannot_be_installed_keeps_the_old_folder(
         return rename(path, target)
 
     before = contents(tiny_copy.parent)
-    monkeypatch.setattr("pocketgpt_export.install._exchange", lambda *_: False)
+    monkeypatch.setattr("pocketgpt_export.install.exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", fail_once)
     with pytest.raises(pocketgpt.PocketGPTError, match="cannot be written: held open"):
         export(tiny_checkpoint, tiny_copy, overwrite=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from pocketgpt.folder.atomic import staging_folder
 from pocketgpt_export import export
 from pocketgpt_export.install import install
 
+from ..conftest import contents
+
 MOMENTS = 20
 # Says when it begins, so that the moments fall into the export and not into imports.
 EXPORT = """
@@ -25,8 +26,6 @@ from pocketgpt_export import export
 print("ready", flush=True)
 export(sys.argv[1], sys.argv[2], overwrite=True)
 """
-
-
 # Where every file may grow to so many bytes alone, as on a disk that fills half way.
 EXPORT_ON_A_FULL_DISK = """
 import resource, signal, sys
@@ -36,15 +35,6 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 sys.argv = ["pocketgpt", "export", *sys.argv[1:]]
 main()
 """
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Every file below `folder` with the hash of its bytes."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def export_until(checkpoint: Path, target: Path, moment: float, kind: signal.Signals) -> int:
@@ -74,7 +64,7 @@ def test_killed_at_random_moments(
     old, new = make_checkpoint("old", n_layer=1), make_checkpoint("new", n_layer=2)
     target = tmp_path / "models" / "target"
     export(old, target)
-    before = tree(target)
+    before = contents(target)
     started = time.monotonic()
     export(new, tmp_path / "models" / "other")
     duration = time.monotonic() - started
@@ -82,11 +72,11 @@ def test_killed_at_random_moments(
     for moment in np.random.default_rng(0).uniform(0, duration, MOMENTS // 2):
         status = export_until(new, target, float(moment), kind)
         if status == 0:  # it was done before the moment came
-            assert len(tree(target)) == len(before)
+            assert len(contents(target)) == len(before)
             export(old, target, overwrite=True)
             continue
         interrupted += 1
-        assert tree(target) == before
+        assert contents(target) == before
         beside = {path.name for path in target.parent.iterdir()} - {"target", "other"}
         assert all(name.startswith(".target.partial-") for name in beside)
         assert kind is signal.SIGKILL or beside == set()
@@ -100,16 +90,16 @@ def test_full_disk(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None
     """One line, and the target as it was: missing, or the older model."""
     checkpoint, target = make_checkpoint(), tmp_path / "models" / "target"
     command = [sys.executable, "-c", EXPORT_ON_A_FULL_DISK, str(checkpoint), str(target)]
-    before: dict[str, str] = {}
+    before: dict[str, bytes] = {}
     for further in ([], ["--overwrite"]):
         done = subprocess.run([*command, *further], capture_output=True, text=True)
         assert done.returncode == 1
         last = done.stderr.strip().splitlines()[-1]
         assert last.startswith(f"error: {target} cannot be written: ")
         assert "Traceback" not in done.stderr
-        assert tree(target.parent) == before
+        assert contents(target.parent) == before
         export(checkpoint, target, overwrite=True)
-        before = tree(target.parent)
+        before = contents(target.parent)
 
 
 def test_staging_removes_what_a_killed_process_left(tmp_path: Path) -> None:
@@ -132,7 +122,7 @@ def test_install_swaps_two_folders(
     exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:  # as on a system that cannot
-        monkeypatch.setattr("pocketgpt_export.install._exchange", lambda *_: False)
+        monkeypatch.setattr("pocketgpt_export.install.exchange", lambda *_: False)
     new, old = tmp_path / "new", tmp_path / "old"
     for folder in (new, old):
         folder.mkdir()
@@ -144,7 +134,7 @@ def test_install_swaps_two_folders(
 
 
 def test_install_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocketgpt_export.install._exchange", lambda *_: False)
+    monkeypatch.setattr("pocketgpt_export.install.exchange", lambda *_: False)
     rename = Path.rename
 
     def refuse(path: Path, target: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from tokenizers import Tokenizer
 
 import pocketgpt
 from pocketgpt import ModelFolderError, OptionError
-from pocketgpt.cli import main
 from pocketgpt.folder.manifest import read_manifest, write_manifest
 from pocketgpt.text.tokenizer import Tokenizer as RuntimeTokenizer
 from pocketgpt_export import verify
@@ -27,6 +25,8 @@ from pocketgpt_export.proof.reference import Expected, Reference, ask_reference
 from pocketgpt_export.proof.tokenizer import CORPUS, tokenizer_failures
 from pocketgpt_export.source.checkpoint import load_checkpoint
 
+from ..conftest import Cli
+
 
 @pytest.fixture
 def exported(exported_once: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
@@ -34,23 +34,6 @@ def exported(exported_once: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Pa
     for folder in exported_once:
         shutil.copytree(folder, tmp_path / folder.name)
     return tmp_path / "checkpoint", tmp_path / "exported"
-
-
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Return a function from arguments to the exit code, standard output and error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pocketgpt", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), captured.out, captured.err
-
-    return run
 
 
 def test_verify(exported: tuple[Path, Path], tmp_path: Path) -> None:
@@ -97,16 +80,14 @@ def test_verify(exported: tuple[Path, Path], tmp_path: Path) -> None:
         verify(tmp_path / "nothing")
 
 
-def test_command_line(
-    exported: tuple[Path, Path], command: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_command_line(exported: tuple[Path, Path], cli: Cli) -> None:
     _, folder = exported
-    code, out, _ = command("verify", folder, "--json")
+    code, out, _ = cli("verify", folder, "--json")
     assert code == 0
     proof = json.loads(out)["proof"]
     assert set(proof) == set(json.loads((folder / "pocketgpt.json").read_text("utf-8"))["proof"])
 
-    code, out, _ = command("inspect", folder)
+    code, out, _ = cli("inspect", folder)
     assert code == 0
     manifest = read_manifest(folder)
     for record in manifest.variants["fp32"].files:
@@ -115,10 +96,10 @@ def test_command_line(
         assert part in out
 
     (folder / "onnx" / "model.onnx").write_bytes(b"")
-    code, out, err = command("verify", folder)
+    code, out, err = cli("verify", folder)
     assert code == 1
     assert "has 0 bytes, the manifest says" in err
-    code, _, err = command("verify", folder.parent / "nothing")
+    code, _, err = cli("verify", folder.parent / "nothing")
     assert code == 1
     assert "is not a folder" in err
 
@@ -144,7 +125,8 @@ def test_every_check_can_fail(exported_once: tuple[Path, Path]) -> None:
         return Expected(case.ids, logits)
 
     def failing(**parts: Any) -> set[str]:
-        found, _ = prove(model, dataclasses.replace(right, **parts), loaded.tokenizer)
+        reference = dataclasses.replace(right, **parts)
+        found, _ = prove(model.graph, model.tokenizer, reference, loaded.tokenizer)
         return {check for check, worst in found.items() if worst > 0.5}
 
     first, second = right.whole

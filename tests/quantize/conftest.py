@@ -16,7 +16,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast, PreTrainedTokenizerFast
 
-from pocketgpt.folder.manifest import FileRecord, read_manifest, write_manifest
+from pocketgpt.folder.manifest import read_manifest, record_files, write_manifest
 from pocketgpt_export import export
 from pocketgpt_quantize.rounding.format import Floats, Format
 
@@ -138,7 +138,7 @@ def alter() -> Alter:
         ir.save(model, path, external_data="model.onnx_data")
         manifest = read_manifest(folder)
         fp32 = manifest.variants["fp32"]
-        records = tuple(FileRecord.of(folder, record.path) for record in fp32.files)
+        records = record_files(folder, "fp32")
         write_manifest(folder, manifest.with_variant("fp32", replace(fp32, files=records)))
 
     return altered

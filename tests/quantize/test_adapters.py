@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -17,15 +18,19 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
-from pocketgpt import AdapterError, OptionError
+import pocketgpt
+from pocketgpt import AdapterError, ModelFolderError, OptionError, QuantizationError
 from pocketgpt.engine.adapters import Adapter, read_adapter
 from pocketgpt.folder.config import ModelConfig, read_config
 from pocketgpt.folder.manifest import adapter_graph_path, read_manifest, variant_path
+from pocketgpt.folder.verification import verify_files
 from pocketgpt_export import export
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.graph.adapters import write_adapter_graph
+from pocketgpt_quantize.graph.adapters import places_of, write_adapter_graph
 from pocketgpt_quantize.graph.fold import Fold, fold
 from pocketgpt_quantize.graph.rewrite import load_graph, save
+
+from ..runtime.test_load import flip_a_bit
 
 IDS = np.random.default_rng(3).integers(0, 300, 24)
 PROMPT = 16  # of them, in one pass; the others follow one at a time
@@ -212,7 +217,7 @@ def test_an_adapter_is_switched_off_again(
 def test_the_second_graph_is_small_and_listed(variant: str, folder: Path) -> None:
     """It reads the first one's weights, and the manifest has it."""
     path = adapter_graph_path(variant)
-    assert [file.path for file in read_manifest(folder).variant(variant).files] == [
+    assert [file.path for file in read_manifest(folder).variant(variant).all_files] == [
         variant_path(variant),
         f"{variant_path(variant)}_data",
         path,
@@ -266,3 +271,64 @@ def test_metadata_that_does_not_fit_is_refused(
         damaged.unlink()
     with pytest.raises(AdapterError, match="quantize the variant again"):
         read_adapter(make_adapter(**EVERYWHERE), session)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_decoder_of_a_variant_takes_it(
+    variant: str,
+    folder: Path,
+    tiny_checkpoint: Path,
+    base_logits: Logits,
+    make_adapter: Callable[..., Path],
+) -> None:
+    """Loaded as users load it: as near to peft as the variant is to the model without."""
+    adapter = make_adapter(**EVERYWHERE)
+    model = pocketgpt.load(folder, variant, adapters={"name": adapter})
+    without = np.abs(model.decoder().score(IDS.tolist()) - base_logits).mean()
+    found = model.decoder(adapter="name").score(IDS.tolist())
+    assert np.abs(found - peft_logits(tiny_checkpoint, adapter)).mean() < 2 * without
+
+
+def test_a_variant_made_again_has_its_own_again(
+    folder: Path, make_adapter: Callable[..., Path], tmp_path: Path
+) -> None:
+    """One replaced and one new, installed at once: all files are the manifest's."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    before = read_manifest(copy).variant("int8")
+    (copy / "calibration.txt").write_text("The wind turned, and then we saw it. " * 40, "utf-8")
+    quantize(copy, ["int8", "mixed"], accept_loss=True, calibration_text=copy / "calibration.txt")
+    (copy / "calibration.txt").write_bytes((folder / "calibration.txt").read_bytes())
+    after = read_manifest(copy)
+    assert after.variant("int8").adapter_graph != before.adapter_graph  # other folds
+    assert not verify_files(copy).failures
+    for variant in after.variants:
+        pocketgpt.load(copy, variant, verify=True, adapters={"name": make_adapter()})
+
+
+def test_an_altered_graph_with_places_is_refused(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    before = read_manifest(copy)
+    flip_a_bit(copy / adapter_graph_path("fp32"))
+    with pytest.raises(ModelFolderError, match=r"model_lora\.onnx was altered"):
+        quantize(copy, ["q4"], accept_loss=True)
+    assert read_manifest(copy) == before
+
+
+def test_a_foreign_graph_with_places_is_refused(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / adapter_graph_path("fp32")).read_bytes()
+    plain = (folder / variant_path("fp32")).read_bytes()
+    path = tmp_path / "model_lora.onnx"
+    for content in (b"", b"\xff" * 64, whole[:999], plain):
+        path.write_bytes(content)
+        with pytest.raises(QuantizationError, match="no places for adapters") as caught:
+            places_of(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_another_models_graph_with_places_is_refused(folder: Path, tmp_path: Path) -> None:
+    model = load_graph(folder / variant_path("fp32"))
+    for index, node in enumerate(model.graph):
+        for value in node.outputs:
+            value.name = f"other.{index}.{value.name}"
+    with pytest.raises(QuantizationError, match=r"at transformer\.h\.0\.attn\.c_attn, and the"):
+        write_adapter_graph(model, folder / adapter_graph_path("fp32"), tmp_path / "made.onnx")

@@ -16,17 +16,12 @@ from pocketgpt_quantize import quantize
 from pocketgpt_quantize.recipes.registry import RECIPES
 from pocketgpt_quantize.rounding.format import Floats
 
+from ..conftest import contents
 from .conftest import small_tokenizer, text_of
 
 FUSED = [name for name, recipe in RECIPES.items() if recipe.graph == "fused"]
 Weights = dict[str, Floats]
 Alter = Callable[[Path, Callable[[Weights], None]], None]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder`, hidden ones included."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])

@@ -11,9 +11,9 @@ import pytest
 import pocketgpt
 from pocketgpt.folder.config import read_config
 from pocketgpt.folder.manifest import (
-    FileRecord,
     Variant,
     read_manifest,
+    record_files,
     variant_path,
     write_manifest,
 )
@@ -51,7 +51,7 @@ def recorder(folder: Path, source: Path) -> Recorder:
 def test_the_folded_graph_computes_the_same(
     model_folder: Path, source: Path, folded: tuple[ir.Model, dict[str, Fold]]
 ) -> None:
-    expected = pocketgpt.load(model_folder, "fp32").new_decoder().score(IDS[:60]).copy()
+    expected = pocketgpt.load(model_folder, "fp32").decoder().score(IDS[:60]).copy()
     model, folds = folded
     assert len(folds) == 2 * 3 + 1  # all but mlp.c_proj, behind the activation function
     np.testing.assert_allclose(logits(model_folder, model), expected, atol=2e-4)
@@ -77,11 +77,10 @@ def with_one_norm(source: Path) -> ir.Model:
 
 def logits(folder: Path, model: ir.Model) -> Floats:
     """Put a graph into a folder and run it."""
-    path = variant_path("int8")
-    save(model, folder / path)
-    files = tuple(FileRecord.of(folder, name) for name in (path, f"{path}_data"))
-    write_manifest(folder, read_manifest(folder).with_variant("int8", Variant(files, bits={})))
-    found: Floats = pocketgpt.load(folder, "int8").new_decoder().score(IDS[:60]).copy()
+    save(model, folder / variant_path("int8"))
+    entry = Variant(record_files(folder, "int8"), bits={})
+    write_manifest(folder, read_manifest(folder).with_variant("int8", entry))
+    found: Floats = pocketgpt.load(folder, "int8").decoder().score(IDS[:60]).copy()
     return found
 
 

@@ -10,24 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import pocketgpt
 from pocketgpt import OptionError, QuantizationError
-from pocketgpt.cli.app import app
 from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_quantize import quantize
-from pocketgpt_quantize.measure.quality import Reference, common_prefix, top_overlap
+from pocketgpt_quantize.measure import quality
+from pocketgpt_quantize.measure.quality import Passage, common_prefix, measure, top_overlap
 
+from ..conftest import Cli, contents
 from .conftest import FIGURES
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_a_variant_within_its_gate_is_installed(model_folder: Path) -> None:
@@ -64,13 +56,13 @@ def test_the_manifest_names_the_calibration_text(model_folder: Path) -> None:
 @pytest.fixture
 def losing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every variant loses a percent more than it does: the small model itself hardly loses any."""
-    compare = Reference.compare
+    measured = quality.figures
 
-    def worse(*arguments: Any) -> dict[str, float]:
-        figures = compare(*arguments)
-        return {**figures, "loss": figures["loss"] + 0.01}
+    def worse(name: str, *arguments: Any) -> dict[str, float]:
+        figures = measured(name, *arguments)
+        return {**figures, "loss": figures["loss"] + 0.01 * (name != "fp32")}
 
-    monkeypatch.setattr(Reference, "compare", worse)
+    monkeypatch.setattr(quality, "figures", worse)
 
 
 @pytest.mark.usefixtures("losing")
@@ -102,11 +94,12 @@ def test_an_older_variant_outlives_a_refused_one(model_folder: Path) -> None:
 def test_fp32_agrees_with_itself(model_folder: Path, tmp_path: Path) -> None:
     text = (model_folder / "evaluation.txt").read_text("utf-8")
     model = pocketgpt.load(model_folder, "fp32")
-    reference = Reference(model, text, tmp_path)
-    assert reference.compare(model) == pytest.approx(reference.figures, abs=1e-6)
+    passage = Passage.of(text, model.tokenizer, model.config)
+    found = measure(passage, lambda: model.graph, {"same": lambda: model.graph}, tmp_path)
+    assert found["same"] == pytest.approx(found["fp32"], abs=1e-6)
     score = model.score(text)
-    assert reference.figures["perplexity"] == pytest.approx(score.perplexity)
-    assert reference.figures["bits_per_byte"] == pytest.approx(score.bits_per_byte)
+    assert found["fp32"]["perplexity"] == pytest.approx(score.perplexity)
+    assert found["fp32"]["bits_per_byte"] == pytest.approx(score.bits_per_byte)
 
 
 def test_common_prefix() -> None:
@@ -168,25 +161,30 @@ def test_a_full_disk(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("losing")
-def test_command_line_gate(model_folder: Path) -> None:
-    run = CliRunner().invoke(app, ["quantize", str(model_folder), "q4", "--max-loss", "0%"])
-    assert run.exit_code == 1
+def test_command_line_gate(cli: Cli, model_folder: Path) -> None:
+    run = cli("quantize", model_folder, "q4", "--max-loss", "0%")
+    assert run.returncode == 1
     assert "not installed" in run.stderr
     assert "q4" in run.stdout
 
 
-def test_command_line_json_and_plot(model_folder: Path, tmp_path: Path) -> None:
+def test_command_line_json_and_plot(cli: Cli, model_folder: Path, tmp_path: Path) -> None:
     picture = tmp_path / "plot.svg"
-    arguments = ["quantize", str(model_folder), "int8", "--accept-loss", "--json"]
-    run = CliRunner().invoke(app, [*arguments, "--plot", str(picture)])
-    assert run.exit_code == 0
+    arguments = ["--accept-loss", "--json", "--plot", picture]
+    run = cli("quantize", model_folder, "int8", *arguments)
+    assert run.returncode == 0
     (report,) = json.loads(run.stdout)
     assert report["name"] == "int8"
     assert report["installed"] is True
     assert "<svg" in picture.read_text("utf-8")
 
 
-def test_command_line_bad_shares_and_plots(model_folder: Path) -> None:
-    for arguments in (["--max-loss", "some"], ["--plot", "picture.txt"]):
-        run = CliRunner().invoke(app, ["quantize", str(model_folder), "int8", *arguments])
-        assert isinstance(run.exception, OptionError)
+def test_command_line_bad_shares_and_plots(cli: Cli, model_folder: Path) -> None:
+    for arguments, says in (
+        (["--max-loss", "some"], "--max-loss should look like"),
+        (["--max-loss", "1e999"], "--max-loss should look like"),
+        (["--plot", "picture.txt"], "picture"),
+    ):
+        run = cli("quantize", model_folder, "int8", *arguments)
+        assert (run.returncode, run.stdout) == (2, "")
+        assert says in run.stderr

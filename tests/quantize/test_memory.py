@@ -20,6 +20,9 @@ GRAPHS = ("fused", "portable")
 MEASURE = """
 import json, resource, sys
 from pocketgpt_quantize import quantize
+from pocketgpt_quantize.observe.heap import keep_arrays_off_the_heap
+
+keep_arrays_off_the_heap()  # as the command line does
 
 def peak():
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

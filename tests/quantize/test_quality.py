@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 import pocketgpt
 from pocketgpt import Model, QuantizationError
-from pocketgpt_quantize.measure.quality import Reference
+from pocketgpt.engine.graph import Graph
+from pocketgpt.folder.config import ModelConfig
+from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt_quantize.measure.quality import Passage, Reference, measure
 
 from .conftest import FIGURES
 
@@ -90,7 +93,9 @@ class FakeDecoder:
 
     def __init__(self, logits: Sequence[float]) -> None:
         self._logits = np.array(logits, np.float32)
-        self.cache = SimpleNamespace(reserve=lambda tokens: None)
+
+    def reserve(self, tokens: int) -> None:
+        """As if."""
 
     def prefill(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         return self._logits[None]
@@ -98,29 +103,47 @@ class FakeDecoder:
     def step(self, token_id: int) -> NDArray[np.float32]:
         return self._logits[None]
 
+    def rewind(self, length: int) -> None:
+        assert length == 0
+
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         return np.tile(self._logits, (len(token_ids), 1))
 
 
-def fake(probabilities: Sequence[float]) -> Model:
-    """A model over three tokens, a, b and c, with a context of 4."""
+CONFIG = cast(ModelConfig, SimpleNamespace(n_positions=4, vocab_size=3))
+TOKENIZER = cast(
+    Tokenizer, SimpleNamespace(encode=lambda text: ["abc".index(letter) for letter in text])
+)
+
+
+def fake(probabilities: Sequence[float]) -> Graph:
+    """A graph over three tokens, a, b and c, with a context of 4."""
     with np.errstate(divide="ignore"):
         logits = np.log(probabilities).tolist()
-    tokenizer = SimpleNamespace(encode=lambda text: ["abc".index(letter) for letter in text])
-    config = SimpleNamespace(n_positions=4)
-    made = SimpleNamespace(
-        tokenizer=tokenizer,
-        config=config,
-        new_decoder=lambda: FakeDecoder(logits),
-        variant="fake",
-    )
-    return cast(Model, made)
+    return cast(Graph, SimpleNamespace(config=CONFIG, decoder=lambda: FakeDecoder(logits)))
 
 
-def test_figures_by_hand(tmp_path: Path) -> None:
+def passage_of(text: str, **options: int) -> Passage:
+    return Passage.of(text, TOKENIZER, CONFIG, **options)
+
+
+HAND_TEXT = "a" + 16 * "baac"
+
+
+@pytest.mark.parametrize("block_bytes", [2**30, 100, 1], ids=["one", "some", "each"])
+def test_figures_by_hand(tmp_path: Path, block_bytes: int) -> None:
     """fp32 says 1/2, 1/4, 1/4; the other 1/4, 1/2, 1/4; the text is a, then 16 times b a a c."""
-    reference = Reference(fake([0.5, 0.25, 0.25]), "a" + 16 * "baac", tmp_path)
-    fp32, other = reference.figures, reference.compare(fake([0.25, 0.5, 0.25]))
+    passage = passage_of(HAND_TEXT, block_bytes=block_bytes)
+    found = measure(
+        passage,
+        lambda: fake([0.5, 0.25, 0.25]),
+        {
+            "other": lambda: fake([0.25, 0.5, 0.25]),
+            "near": lambda: fake([0.4, 0.3, 0.3]),
+        },
+        tmp_path,
+    )
+    fp32, other = found["fp32"], found["other"]
     # Bits of b, a, a, c: fp32 2+1+1+2, the other 1+2+2+2.
     assert fp32["perplexity"] == pytest.approx(2 ** (6 / 4), rel=1e-6)
     assert other["perplexity"] == pytest.approx(2 ** (7 / 4), rel=1e-6)
@@ -134,20 +157,42 @@ def test_figures_by_hand(tmp_path: Path) -> None:
     assert fp32["top1_agreement"] == 1
     assert other["top5_agreement"] == 1  # of a vocabulary of three
     assert other["greedy_agreement"] == 0  # one goes on a a a, the other b b b
-    assert reference.compare(fake([0.4, 0.3, 0.3]))["greedy_agreement"] == 1
+    assert found["near"]["greedy_agreement"] == 1
+    # But numpy's headers; the first window predicts three tokens.
+    on_disk = sum(path.stat().st_size - 128 for path in tmp_path.iterdir())
+    assert on_disk <= max(block_bytes, 4 * 3 * 3)
+
+
+def test_blocks_hold_what_they_may(tmp_path: Path) -> None:
+    """Every token but the first is predicted once, whatever the blocks."""
+    for most in (1, 100, 500, 2**30):
+        blocks = passage_of(HAND_TEXT, block_bytes=most).blocks
+        predicted = [t for block in blocks for _, first, end in block for t in range(first, end)]
+        assert predicted == list(range(1, 65))
+        for block in blocks:
+            assert len(block) == 1 or sum(end - first for _, first, end in block) * 12 <= most
+
+
+def test_wikitext_takes_less_than_2_gb() -> None:
+    """Its test set's 287,644 tokens, by GPT-2's vocabulary and context."""
+    config = ModelConfig(n_layer=12, n_head=12, n_embd=768, n_positions=1024, vocab_size=50_257)
+    tokenizer = cast(Any, SimpleNamespace(encode=lambda text: [0] * 287_644))
+    blocks = Passage.of("", tokenizer, config).blocks
+    largest = max(sum(end - first for _, first, end in block) for block in blocks)
+    assert 5e8 < 4 * 50_257 * largest <= 2**30
 
 
 @pytest.mark.parametrize("probabilities", [[math.nan, 0.5, 0.5], [0.5, 0.5, 0]])
 def test_logits_that_are_not_finite(tmp_path: Path, probabilities: list[float]) -> None:
-    reference = Reference(fake([0.5, 0.25, 0.25]), 16 * "baac", tmp_path)
+    reference = Reference(fake([0.5, 0.25, 0.25]), passage_of(16 * "baac"), tmp_path)
     with pytest.raises(QuantizationError, match="fake gives logits that are not finite"):
-        reference.compare(fake(probabilities))
+        reference.figures("fake", fake(probabilities))
 
 
 @pytest.mark.parametrize("text", ["", "a", 63 * "a"])
-def test_text_too_short(text: str, tmp_path: Path) -> None:
+def test_text_too_short(text: str) -> None:
     with pytest.raises(QuantizationError, match=r"too short to measure quality on; give one of 64"):
-        Reference(fake([0.5, 0.25, 0.25]), text, tmp_path)
+        passage_of(text)
 
 
 def test_progress_reaches_the_end(tmp_path: Path) -> None:
@@ -156,7 +201,7 @@ def test_progress_reaches_the_end(tmp_path: Path) -> None:
     def progress(done: int, total: int) -> None:
         reports.append((done, total))
 
-    reference = Reference(fake([0.5, 0.25, 0.25]), 22 * "abc", tmp_path, progress)
+    reference = Reference(fake([0.5, 0.25, 0.25]), passage_of(22 * "abc"), tmp_path, progress)
     assert reports[-1] == (65, 65)
     reports.clear()
     reference.compare(fake([0.25, 0.5, 0.25]), progress)

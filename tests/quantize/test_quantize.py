@@ -10,19 +10,12 @@ from pathlib import Path
 import pytest
 
 import pocketgpt
-from pocketgpt import ModelFolderError, QuantizationError
+from pocketgpt import ModelFolderError, OptionError, QuantizationError
 from pocketgpt.folder.atomic import sha256
 from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_quantize import quantize
 
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder`, hidden ones included."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+from ..conftest import contents
 
 
 def forget(folder: Path, *variants: str) -> None:
@@ -92,7 +85,7 @@ def test_portable_graph(tiny_copy: Path) -> None:
 @pytest.mark.parametrize("variants", [["q3"], ["int8", "fp64"], [""], ["fp32"]])
 def test_unknown_variant(tiny_copy: Path, variants: list[str]) -> None:
     before = contents(tiny_copy.parent)
-    with pytest.raises(QuantizationError, match=r"no variant is called '.*'; there are int8, q4"):
+    with pytest.raises(OptionError, match=r"no variant is called '.*'; there are int8, q4"):
         quantize(tiny_copy, variants)
     assert contents(tiny_copy.parent) == before
 
@@ -124,7 +117,9 @@ def test_text_of_one_token(tiny_copy: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [QuantizationError("wrong"), KeyboardInterrupt()], ids=repr)
-@pytest.mark.parametrize("failing", ["quantize:Reference", "methods:quantize_blockwise"])
+@pytest.mark.parametrize(
+    "failing", ["measure.quality:Reference", "recipes.int8_q4:quantize_blockwise"]
+)
 def test_a_failure_changes_nothing(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, failing: str, error: BaseException
 ) -> None:
@@ -132,7 +127,6 @@ def test_a_failure_changes_nothing(
         raise error
 
     before = contents(tiny_copy.parent)
-    # `pocketgpt_quantize.quantize` the name is the function; the import gives its module.
     module, _, name = failing.partition(":")
     monkeypatch.setattr(importlib.import_module(f"pocketgpt_quantize.{module}"), name, fail)
     with pytest.raises(type(error)):
@@ -184,8 +178,8 @@ def test_progress_finishes_every_step(tiny_copy: Path) -> None:
         "quantizing to q4",
         "measuring fp32",
         "measuring int8",
-        "chunking int8",
         "measuring q4",
+        "chunking int8",
         "chunking q4",
     ]
     for name in steps:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import pocketgpt
-from pocketgpt.cli import main
 
 from ..conftest import byte_level_bpe
 
@@ -104,22 +101,3 @@ def _until_end(ids: list[int], ends: int | Sequence[int]) -> list[int]:
     ends = [ends] if isinstance(ends, int) else ends
     last = next((i for i, token_id in enumerate(ids) if token_id in ends), len(ids))
     return ids[: last + 1]
-
-
-@pytest.fixture
-def pocketgpt_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """`(*arguments, stdin=...)` -> exit code, standard output and standard error."""
-
-    def run(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
-        given = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
-        monkeypatch.setattr(sys, "argv", ["pocketgpt", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", given)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert isinstance(caught.value.code, int)
-        return caught.value.code, *capsys.readouterr()
-
-    return run

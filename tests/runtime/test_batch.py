@@ -9,7 +9,8 @@ import pytest
 
 import pocketgpt
 from pocketgpt import OptionError
-from pocketgpt.engine import decoder as decoding
+from pocketgpt.engine.decoder import Decoder
+from pocketgpt.generation import scheduler
 
 from .conftest import EOS, Reference
 
@@ -20,7 +21,7 @@ PROMPTS = [
     "",
     "runs home again. The quick brown fox jumps over",
 ]
-SAMPLED = {"do_sample": True, "temperature": 1.4, "top_p": 0.9, "seed": 3}
+SAMPLED: dict[str, Any] = {"do_sample": True, "temperature": 1.4, "top_p": 0.9, "seed": 3}
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 16])
@@ -45,19 +46,19 @@ def test_greedy_rows_equal_transformers(model: pocketgpt.Model, reference: Refer
 
 def test_one_pass_equals_each_row_alone(model: pocketgpt.Model) -> None:
     prompts = [[7, 8, 9, 10, 11], [12], [13, 14, 15]]
-    together = model.new_decoder(3)
-    logits = together.prefill_rows(prompts)
+    together = model.decoder(3)
+    logits = together.fill(prompts)
     assert together.evaluated_tokens == 9
     for row, prompt in enumerate(prompts):
-        alone = model.new_decoder()
+        alone = model.decoder()
         np.testing.assert_allclose(alone.prefill(prompt)[0], logits[row], atol=1e-5)
         np.testing.assert_allclose(alone.prefill([5])[0], together_row(model, prompt), atol=1e-5)
 
 
 def together_row(model: pocketgpt.Model, prompt: list[int]) -> Any:
     """The logits after `prompt` and token 5, in a batch with a longer row and a shorter one."""
-    batch = model.new_decoder(3)
-    batch.prefill_rows([[*prompt, 1, 2, 3], prompt, [4]])
+    batch = model.decoder(3)
+    batch.fill([[*prompt, 1, 2, 3], prompt, [4]])
     return batch.step([5, 5, 5])[1].copy()
 
 
@@ -65,8 +66,8 @@ def test_long_prompts_go_in_chunks_of_their_own(
     model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = [result.token_ids for result in model.generate(PROMPTS, max_new_tokens=12)]
-    monkeypatch.setattr(decoding, "PREFILL_TOGETHER", 8)
-    monkeypatch.setattr(decoding, "PREFILL_CHUNK", 3)
+    monkeypatch.setattr(scheduler, "PREFILL_TOGETHER", 8)
+    monkeypatch.setattr(scheduler, "PREFILL_CHUNK", 3)
     found = [result.token_ids for result in model.generate(PROMPTS, max_new_tokens=12)]
     assert found == expected
 
@@ -79,7 +80,7 @@ def test_every_row_has_its_own_options(model: pocketgpt.Model) -> None:
         {"num_beams": 3, "num_return_sequences": 2},
         {"do_sample": True, "seed": 9, "num_return_sequences": 2, "top_k": 5},
     ]
-    shared = {"max_new_tokens": 15, "min_new_tokens": 2}
+    shared: dict[str, Any] = {"max_new_tokens": 15, "min_new_tokens": 2}
     together = model.generate(PROMPTS, options=own, **shared)
     expected: list[Any] = []
     for prompt, options in zip(PROMPTS, own, strict=True):
@@ -117,16 +118,16 @@ def test_64_ragged_prompts_stay_within_the_batch_size(
     model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    original = type(model).new_decoder
+    original = type(model).decoder
 
-    def new_decoder(self: pocketgpt.Model, batch_size: int = 1) -> decoding.Decoder:
-        sizes.append(batch_size)
-        return original(self, batch_size)
+    def decoder(self: pocketgpt.Model, slots: int = 1) -> Decoder:
+        sizes.append(slots)
+        return original(self, slots)
 
-    monkeypatch.setattr(type(model), "new_decoder", new_decoder)
+    monkeypatch.setattr(type(model), "decoder", decoder)
     prompts = ["a b c d e f g h"[: 1 + n % 15] for n in range(64)]
     results = model.generate(prompts, max_new_tokens=4)
-    assert sizes == [16] * 4
+    assert sizes == [16]
     alone = {prompt: model.generate(prompt, max_new_tokens=4).token_ids for prompt in set(prompts)}
     assert [result.token_ids for result in results] == [alone[prompt] for prompt in prompts]
 
@@ -142,7 +143,12 @@ def test_a_row_that_cannot_go_on_leaves_the_others(model: pocketgpt.Model) -> No
 
 def test_an_overflowing_context_is_computed_afresh(model: pocketgpt.Model) -> None:
     """Every token follows from its first `keep` and newest half, by a fresh pass over them."""
-    options = {"context_overflow": "reprefill", "keep": 3, "eos_token_id": [], "max_new_tokens": 99}
+    options: dict[str, Any] = {
+        "context_overflow": "reprefill",
+        "keep": 3,
+        "eos_token_id": [],
+        "max_new_tokens": 99,
+    }
     rows = model.generate(["A dog", "naïve café"], **options)
     for prompt, row in zip(["A dog", "naïve café"], rows, strict=True):
         ids, made, context = model.tokenizer.encode(prompt), 0, 0
@@ -151,7 +157,7 @@ def test_an_overflowing_context_is_computed_afresh(model: pocketgpt.Model) -> No
             if len(seen) == 65:
                 seen = ids[:3] + (ids + row.token_ids[:made])[-32:]
                 context += 1
-            assert int(model.new_decoder().prefill(seen)[0].argmax()) == token_id
+            assert int(model.decoder().prefill(seen)[0].argmax()) == token_id
             seen, made = [*seen, token_id], made + 1
         assert (row.reprefills, len(row.token_ids), row.finish_reason) == (context, 99, "length")
         assert context == 2

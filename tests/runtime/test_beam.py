@@ -10,6 +10,7 @@ import pytest
 
 import pocketgpt
 from pocketgpt import OptionError
+from pocketgpt.engine.decoder import Decoder
 
 from .conftest import TUTORIAL, Reference
 
@@ -47,7 +48,7 @@ def test_equals_transformers(
 
 
 def test_a_list_gives_every_prompt_its_own(model: pocketgpt.Model) -> None:
-    options = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 8}
+    options: dict[str, Any] = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 8}
     together = model.generate(PROMPTS, **options)
     alone = [result for prompt in PROMPTS for result in found(model, prompt, **options)]
     assert [r.token_ids for r in together] == [r.token_ids for r in alone]
@@ -58,16 +59,17 @@ def test_a_step_copies_only_what_beams_do_not_share(
 ) -> None:
     """A row is overwritten from where its beam and the other parted, never from the prompt on."""
     copied: list[tuple[int, int]] = []
-    cache = type(model.new_decoder().cache)
-    original = cache.copy_row
+    original = Decoder.copy_slot
 
-    def copy_row(self: Any, source: int, target: int, start: int = 0) -> None:
-        rows = [buffer[[source, target], :, :start] for buffer in self.keys + self.values]
-        assert all((pair[0] == pair[1]).all() for pair in rows)
+    def copy_slot(
+        self: Decoder, source: int, target: int, start: int = 0, end: int | None = None
+    ) -> None:
+        for one, other in zip(self.read(source), self.read(target), strict=True):
+            assert (one[:, :, :start] == other[:, :, :start]).all()
         copied.append((start, int(self.lengths[source])))
-        original(self, source, target, start)
+        original(self, source, target, start, end)
 
-    monkeypatch.setattr(cache, "copy_row", copy_row)
+    monkeypatch.setattr(Decoder, "copy_slot", copy_slot)
     prompt = "The quick brown fox jumps over the lazy dog"
     length = len(model.tokenizer.encode(prompt))
     model.generate(prompt, num_beams=4, max_new_tokens=16, eos_token_id=[])
@@ -78,7 +80,7 @@ def test_a_step_copies_only_what_beams_do_not_share(
 
 def test_beam_sampling_draws_without_replacement(model: pocketgpt.Model) -> None:
     """With one new token, the beams are draws from the model's own distribution."""
-    decoder = model.new_decoder()
+    decoder = model.decoder()
     logits = decoder.prefill(model.tokenizer.encode("A dog"))[0].astype(np.float64)
     exact = np.exp(logits - logits.max())
     exact /= exact.sum()

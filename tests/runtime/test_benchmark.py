@@ -6,7 +6,6 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from pocketgpt import Benchmark, ModelFolderError, OptionError, PocketGPTError
 from pocketgpt.measure import bench_worker as worker
 from pocketgpt.measure import machine
 
-Command = Callable[..., tuple[int, str, str]]
+from ..conftest import Cli
 
 
 @pytest.fixture(scope="module")
@@ -91,21 +90,21 @@ def test_the_command_line(
     measured: Benchmark,
     tiny_folder: Path,
     tmp_path: Path,
-    pocketgpt_command: Command,
+    cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pocketgpt.cli.bench.measure", lambda *_, **__: measured)
-    code, text, _ = pocketgpt_command("bench", tiny_folder, "--json")
+    code, text, _ = cli("bench", tiny_folder, "--json")
     assert code == 0
     assert json.loads(text) == json.loads(json.dumps(dataclasses.asdict(measured)))
     plot = tmp_path / "speed.svg"
-    code, text, _ = pocketgpt_command("bench", tiny_folder, "--plot", plot)
+    code, text, _ = cli("bench", tiny_folder, "--plot", plot)
     assert code == 0
     assert all(len(line) <= 80 for line in text.splitlines()[:-1])
     for speed in measured.variants:
         (row,) = (line for line in text.splitlines() if line.split()[:1] == [speed.variant])
         assert f"{speed.decode_tokens_per_second[8]:.0f}" in row.split()
     assert plot.read_text("utf-8").count("<svg") == 1
-    code, _, errors = pocketgpt_command("bench", tiny_folder, "--plot", tmp_path / "speed.doc")
+    code, _, errors = cli("bench", tiny_folder, "--plot", tmp_path / "speed.doc")
     assert code == 2
     assert "no ending of a picture format" in errors

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 import pocketgpt
-from pocketgpt.engine import cache, decoder
+from pocketgpt.engine import buffers, decoder
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -36,8 +36,8 @@ def test_one_pass_and_cached_steps_equal_pytorch(
 ) -> None:
     ids = random_ids(count)
     expected = torch_logits(tiny_reference, ids)
-    at_once = tiny.new_decoder().score(ids)
-    stepping = tiny.new_decoder()
+    at_once = tiny.decoder().score(ids)
+    stepping = tiny.decoder()
     stepped = np.concatenate([stepping.step(i).copy() for i in ids])
     np.testing.assert_allclose(at_once, expected, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(stepped, expected, rtol=0, atol=TOLERANCE)
@@ -54,20 +54,20 @@ def test_prefill_in_chunks_equals_pytorch(
     monkeypatch.setattr(decoder, "PREFILL_CHUNK", chunk)
     ids = random_ids(90)
     expected = torch_logits(tiny_reference, ids)
-    feeding = tiny.new_decoder()
+    feeding = tiny.decoder()
     np.testing.assert_allclose(feeding.prefill(ids[:70])[0], expected[69], atol=TOLERANCE)
     for position in range(70, 80):
         found = feeding.step(ids[position])[0]
         np.testing.assert_allclose(found, expected[position], rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(feeding.score(ids[80:]), expected[80:], rtol=0, atol=TOLERANCE)
-    assert feeding.cache.length == 90
+    assert feeding.lengths.tolist() == [90]
 
 
 def test_cache_holds_pytorchs_keys_and_values(
     tiny: pocketgpt.Model, tiny_reference: GPT2LMHeadModel
 ) -> None:
     ids = random_ids(70)
-    feeding = tiny.new_decoder()
+    feeding = tiny.decoder()
     feeding.prefill(ids[:60])
     for token_id in ids[60:]:
         feeding.step(token_id)
@@ -75,34 +75,30 @@ def test_cache_holds_pytorchs_keys_and_values(
         past = tiny_reference(torch.tensor([ids]), use_cache=True).past_key_values
     for layer in range(2):
         expected = past.layers[layer]
-        for found, side in zip(
-            (feeding.cache.keys[layer], feeding.cache.values[layer]),
-            (expected.keys, expected.values),
-            strict=True,
-        ):
-            filled = found[:, :, :70].astype(np.float32)
-            np.testing.assert_allclose(filled, side.numpy(), rtol=0, atol=TOLERANCE)
-            assert not found[:, :, 70:].any()
+        for found, side in zip(feeding.read(), (expected.keys, expected.values), strict=True):
+            assert found.shape == (2, 2, 70, 64)
+            np.testing.assert_allclose(found[layer], side[0].numpy(), rtol=0, atol=TOLERANCE)
 
 
 def test_steps_write_into_the_same_buffers(tiny: pocketgpt.Model) -> None:
-    feeding = tiny.new_decoder()
+    feeding = tiny.decoder()
     feeding.step(5)
-    buffers = [*feeding.cache.keys, *feeding.cache.values]
-    addresses = [buffer.ctypes.data for buffer in buffers]
-    for position in range(1, cache.BLOCK):
-        assert not any(buffer[:, :, position:].any() for buffer in buffers)
+    addresses = feeding._cache._addresses()
+    for position in range(1, buffers.BLOCK):
+        keys, values = feeding._cache.read(0, buffers.BLOCK)
+        assert not keys[:, :, position:].any()
+        assert not values[:, :, position:].any()
         feeding.step(7)
-        assert all(buffer[:, :, position].all() for buffer in buffers)
-    grown = [*feeding.cache.keys, *feeding.cache.values]
-    assert all(now is before for now, before in zip(grown, buffers, strict=True))
-    assert [buffer.ctypes.data for buffer in grown] == addresses
+        keys, values = feeding.read()
+        assert keys[:, :, position].all()
+        assert values[:, :, position].all()
+    assert feeding._cache._addresses() == addresses
 
 
 def test_cache_grows_with_the_text(tiny: pocketgpt.Model) -> None:
-    feeding = tiny.new_decoder()
+    feeding = tiny.decoder()
     capacities = []
     for token_id in random_ids(96):
         feeding.step(token_id)
-        capacities.append(feeding.cache.capacity)
+        capacities.append(feeding.cache_capacity)
     assert capacities == [64] * 64 + [96] * 32

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from pocketgpt import MissingExtraError, OptionError
 from pocketgpt.measure.evaluate import read_pairs
 from pocketgpt.measure.metrics import METRICS, bleu, exact, rouge
 
-Command = Callable[..., tuple[int, str, str]]
+from ..conftest import Cli
+
 TEXT = "the cat sat on the mat"
 REFERENCE = "the cat sat on a mat"
 PROMPTS = ["The quick", "A dog", "naïve", "brown fox jumps"]
@@ -32,25 +32,25 @@ def write_pairs(path: Path, *lines: Any) -> Path:
 
 def test_bleu_by_hand() -> None:
     """5 of 6 words, 3 of 5 pairs, 2 of 4 triples, 1 of 3 fours: their geometric mean."""
-    scores, signature = bleu([TEXT], [[REFERENCE]])
+    scores, signature = bleu()([TEXT], [[REFERENCE]])
     expected = 100 * math.prod([5 / 6, 3 / 5, 2 / 4, 1 / 3]) ** (1 / 4)
     assert scores["bleu"] == pytest.approx(expected)
     assert "version" in signature
-    two, _ = bleu([TEXT, "no match at all"], [[REFERENCE], ["x y z u", "no match at all", "v"]])
+    two, _ = bleu()([TEXT, "no match at all"], [[REFERENCE], ["x y z u", "no match at all", "v"]])
     pooled = [9 / 10, 6 / 8, 4 / 6, 2 / 4]  # counts of both texts, the second's all found
     assert two["bleu"] == pytest.approx(100 * math.prod(pooled) ** (1 / 4))
 
 
 def test_rouge_by_hand() -> None:
     """5 of 6 words, 3 of 5 pairs; the longest common subsequence has 5 words."""
-    scores, _ = rouge([TEXT], [[REFERENCE]])
+    scores, _ = rouge()([TEXT], [[REFERENCE]])
     assert scores == pytest.approx({"rouge1": 5 / 6, "rouge2": 3 / 5, "rougeL": 5 / 6})
-    scores, _ = rouge([TEXT, "x"], [["nothing", TEXT], ["y"]])
+    scores, _ = rouge()([TEXT, "x"], [["nothing", TEXT], ["y"]])
     assert scores == pytest.approx({"rouge1": 0.5, "rouge2": 0.5, "rougeL": 0.5})
 
 
 def test_exact_by_hand() -> None:
-    scores, _ = exact([" a b\n", "a  b", "c", "d"], [["a b"], ["a b"], ["x", " c"], ["D"]])
+    scores, _ = exact()([" a b\n", "a  b", "c", "d"], [["a b"], ["a b"], ["x", " c"], ["D"]])
     assert scores == {"exact": 0.5}
 
 
@@ -58,7 +58,7 @@ def test_exact_by_hand() -> None:
 def test_the_models_own_texts_score_full(
     model: pocketgpt.Model, tmp_path: Path, metric: str
 ) -> None:
-    options = {"max_new_tokens": 12, "do_sample": True, "seed": 5}
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": True, "seed": 5}
     texts = [model.generate(prompt, **options).text for prompt in PROMPTS]
     lines = [
         {"prompt": prompt, "references": ["other", text], "id": 7}
@@ -75,7 +75,7 @@ def test_the_models_own_texts_score_full(
     assert found.texts == tuple(texts)
     assert (found.metric, found.pairs) == (metric, 4)
     assert seen == [(3, 4), (4, 4)]
-    expected, _ = METRICS[metric](texts, [[text] for text in texts])
+    expected, _ = METRICS[metric]()(texts, [[text] for text in texts])
     assert found.scores == pytest.approx(expected)
     if metric != "rouge":  # which sees no letters beyond a to z
         assert list(found.scores.values()) == [pytest.approx(100 if metric == "bleu" else 1)]
@@ -121,9 +121,9 @@ def test_bad_calls_are_refused(model: pocketgpt.Model, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="metric should be one of 'bleu', 'rouge', 'exact'"):
         model.evaluate(path, "meteor")
     with pytest.raises(OptionError, match="no num_return_sequences"):
-        model.evaluate(path, num_return_sequences=2, do_sample=True)
+        model.evaluate(path, num_return_sequences=2, do_sample=True)  # type: ignore[call-arg]
     with pytest.raises(OptionError, match="unknown option top_q"):
-        model.evaluate(path, top_q=1)
+        model.evaluate(path, top_q=1)  # type: ignore[call-arg]
     with pytest.raises(OptionError, match="batch_size should be"):
         model.evaluate(path, batch_size=0)
     with pytest.raises(OptionError, match="cannot be read"):
@@ -153,20 +153,20 @@ def test_a_missing_library_is_named(
 
 
 def test_the_command_line(
-    pocketgpt_command: Command, model: pocketgpt.Model, random_folder: Path, tmp_path: Path
+    cli: Cli, model: pocketgpt.Model, random_folder: Path, tmp_path: Path
 ) -> None:
     lines = [{"prompt": prompt, "reference": "the dog"} for prompt in PROMPTS]
     path = write_pairs(tmp_path / "pairs.jsonl", *lines)
     flags = ["--metric", "rouge", "--max-new-tokens", "9", "--num-beams", "2"]
     expected = model.evaluate(path, "rouge", max_new_tokens=9, num_beams=2)
-    code, text, _ = pocketgpt_command("evaluate", random_folder, path, *flags, "--json")
+    code, text, _ = cli("evaluate", random_folder, path, *flags, "--json")
     assert code == 0
     assert json.loads(text) == json.loads(json.dumps(dataclasses.asdict(expected)))
-    code, text, _ = pocketgpt_command("evaluate", random_folder, path, *flags)
+    code, text, _ = cli("evaluate", random_folder, path, *flags)
     assert code == 0
     assert f"{expected.scores['rougeL']:.4f}" in text
     assert "4 prompts; rouge-score" in text
     write_pairs(path, {"prompt": "A"})
-    code, text, errors = pocketgpt_command("evaluate", random_folder, path)
+    code, text, errors = cli("evaluate", random_folder, path)
     assert (code, text) == (2, "")
     assert "pairs.jsonl, line 1" in errors

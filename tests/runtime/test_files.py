@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from pocketgpt.folder.atomic import sha256, staging_folder, write_json, write_text
+from pocketgpt.folder.atomic import exchange, sha256, staging_folder, write_json, write_text
 
 
 def names_in(folder: Path) -> list[str]:
@@ -25,9 +27,28 @@ def test_write_text_replaces(tmp_path: Path, old: str | None) -> None:
     assert names_in(tmp_path) == ["file.txt"]
 
 
-def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
-    write_text(tmp_path / "file.txt", "text")
-    assert (tmp_path / "file.txt").stat().st_mode & 0o777 == 0o644
+@pytest.mark.skipif(sys.platform == "win32", reason="modes")
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_new_files_follow_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "file.txt", "text")
+        with staging_folder(tmp_path / "target") as staging:
+            staging.rename(tmp_path / "target")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file.txt").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_replaced_files_keep_their_mode(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old", "utf-8")
+    path.chmod(mode)
+    write_text(path, "new")
+    assert path.stat().st_mode & 0o777 == mode
 
 
 @pytest.mark.parametrize("failing", ["os.fsync", "pathlib.Path.replace"])
@@ -91,7 +112,42 @@ def test_staging_folder_renamed_into_place_stays(tmp_path: Path) -> None:
         staging.rename(tmp_path / "target")
     assert names_in(tmp_path) == ["target"]
     assert names_in(tmp_path / "target") == ["file"]
-    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks")
+def test_a_new_staging_folder_is_not_taken_for_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process that comes between its making and its locking may remove it."""
+    import fcntl
+
+    target = tmp_path / "target"
+    lock = fcntl.flock
+    others: list[Path] = []
+
+    def slow_lock(handle: int, how: int) -> None:
+        monkeypatch.setattr("fcntl.flock", lock)
+        with staging_folder(target) as other:  # as another process would
+            others.append(other)
+        lock(handle, how)
+
+    monkeypatch.setattr("fcntl.flock", slow_lock)
+    with staging_folder(target) as staging:
+        assert len(others) == 1
+        assert staging.is_dir()
+        with staging_folder(target):
+            assert staging.is_dir()
+    assert names_in(tmp_path) == []
+
+
+def test_exchange(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if exchange(tmp_path / "a", tmp_path / "b"):
+        assert names_in(tmp_path / "a") == ["b"]
+        assert names_in(tmp_path / "b") == ["a"]
+    assert not exchange(tmp_path / "a", tmp_path / "missing")
 
 
 def test_sha256(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -98,9 +98,15 @@ def test_stops_at_eos_as_transformers(
 
 def draw_until_eos(model: pocketgpt.Model) -> GenerationResult:
     """The first of many near-uniform draws that comes upon the end of text, token 0."""
-    options = {"do_sample": True, "temperature": 100.0, "top_k": 0, "max_new_tokens": 90}
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "temperature": 100.0,
+        "top_k": 0,
+        "max_new_tokens": 90,
+    }
     results = (model.generate("A", seed=seed, **options) for seed in range(200))
-    return next(result for result in results if result.finish_reason == "eos")
+    ended: GenerationResult = next(r for r in results if r.finish_reason == "eos")
+    return ended
 
 
 def test_eos_is_in_the_ids_and_not_in_the_text(tiny: pocketgpt.Model) -> None:
@@ -199,10 +205,12 @@ def test_timings_count_tokens(tiny: pocketgpt.Model) -> None:
 
 @pytest.mark.parametrize("variant", ["int8", "q4"])
 def test_quantized_variants_generate(tiny_folder: Path, variant: str) -> None:
-    """Cached and uncached tokens agree: activations are quantized per row."""
+    """Cached and uncached tokens agree where the tolerance does not cover the margin."""
     model = pocketgpt.load(tiny_folder, variant)
+    tolerance = model.manifest.variant(variant).tolerance
+    assert tolerance is not None
     ids = model.tokenizer.encode("The ships")
     result = model.generate("The ships", max_new_tokens=20)
     for count, token_id in enumerate(result.token_ids):
-        uncached = model.new_decoder().prefill([*ids, *result.token_ids[:count]])[0]
-        assert uncached[token_id] >= uncached.max() - 1e-3
+        uncached = model.decoder().prefill([*ids, *result.token_ids[:count]])[0]
+        assert uncached[token_id] >= uncached.max() - tolerance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,25 +13,23 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 from transformers.generation import logits_process as reference
 
 from pocketgpt.errors import OptionError
-from pocketgpt.generation.constraints import (
-    ban_repeated_ngrams,
-    ban_tokens,
-    ban_words,
-    force_tokens,
-)
 from pocketgpt.generation.options import GenerationOptions
-from pocketgpt.generation.penalties import Ids, add_bias, penalize_repetition, penalize_use
-from pocketgpt.generation.pipeline import choose, constrain, warp
-from pocketgpt.generation.processors import (
-    Logits,
-    apply_temperature,
+from pocketgpt.generation.pipeline import Pipeline, choose_tokens
+from pocketgpt.generation.processors import Ids, Logits, Processor, log_softmax, softmax
+from pocketgpt.generation.processors.bad_words import BadWords
+from pocketgpt.generation.processors.bias import SequenceBias, TokenBias
+from pocketgpt.generation.processors.lengths import LengthDecay, MinNewTokens
+from pocketgpt.generation.processors.narrowing import (
     keep_min_p,
     keep_top_k,
     keep_top_p,
     keep_typical,
-    log_softmax,
-    softmax,
+    scatter,
 )
+from pocketgpt.generation.processors.ngrams import NoRepeatNgrams
+from pocketgpt.generation.processors.repetition import PromptRepetitionPenalty, RepetitionPenalty
+from pocketgpt.generation.processors.tokens import ForceTokens, SuppressTokens
+from pocketgpt.generation.processors.use_penalty import UsePenalty
 
 CASES = 200
 Random = np.random.Generator
@@ -50,26 +48,19 @@ def cases(seed: int) -> Iterator[tuple[Random, Ids, Logits]]:
         yield random, ids, logits
 
 
-def assert_equal(found: Logits, processor: Any, ids: Ids, logits: Logits) -> None:
-    before = logits.copy()
-    expected = processor(torch.tensor(ids), torch.tensor(logits)).numpy()
+def assert_close(found: Logits, expected: torch.Tensor) -> None:
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(logits, before)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-6)
 
 
-Draw = Callable[[Random, int], tuple[Callable[[Logits, Ids], Logits], Any]]
-
-
-def _temperature(random: Random, vocab: int) -> Any:
-    value = float(random.uniform(0.1, 3))
-    return lambda x, ids: apply_temperature(x, value), reference.TemperatureLogitsWarper(value)
+# What narrows a draw: a function of scores, and transformers' class.
+Narrow = Callable[[Random, int], tuple[Callable[[Logits], Ids], Any]]
 
 
 def _top_k(random: Random, vocab: int) -> Any:
     k, keep = int(random.integers(1, vocab + 5)), int(random.integers(1, 4))
     return (
-        lambda x, ids: keep_top_k(x, k, keep),
+        lambda scores: keep_top_k(scores, k, keep),
         reference.TopKLogitsWarper(k, min_tokens_to_keep=keep),
     )
 
@@ -77,7 +68,7 @@ def _top_k(random: Random, vocab: int) -> Any:
 def _top_p(random: Random, vocab: int) -> Any:
     p, keep = float(random.uniform(0.05, 0.999)), int(random.integers(1, 4))
     return (
-        lambda x, ids: keep_top_p(x, p, keep),
+        lambda scores: keep_top_p(scores, p, keep),
         reference.TopPLogitsWarper(p, min_tokens_to_keep=keep),
     )
 
@@ -85,7 +76,7 @@ def _top_p(random: Random, vocab: int) -> Any:
 def _min_p(random: Random, vocab: int) -> Any:
     p, keep = float(random.uniform(0, 1)), int(random.integers(1, 4))
     return (
-        lambda x, ids: keep_min_p(x, p, keep),
+        lambda scores: keep_min_p(scores, p, keep),
         reference.MinPLogitsWarper(p, min_tokens_to_keep=keep),
     )
 
@@ -93,93 +84,198 @@ def _min_p(random: Random, vocab: int) -> Any:
 def _typical(random: Random, vocab: int) -> Any:
     p, keep = float(random.uniform(0.05, 0.99)), int(random.integers(1, 4))
     return (
-        lambda x, ids: keep_typical(x, p, keep),
+        lambda scores: keep_typical(scores, p, keep),
         reference.TypicalLogitsWarper(p, min_tokens_to_keep=keep),
     )
+
+
+NARROWING: list[Narrow] = [_top_k, _top_p, _min_p, _typical]
+
+
+@pytest.mark.parametrize("draw", NARROWING, ids=lambda draw: draw.__name__.strip("_"))
+def test_narrowing_equals_transformers(draw: Narrow) -> None:
+    for random, ids, logits in cases(NARROWING.index(draw)):
+        keep, processor = draw(random, logits.shape[1])
+        before = logits.copy()
+        expected = processor(torch.tensor(ids), torch.tensor(logits))
+        kept = [keep(row) for row in logits]
+        found = [scatter(row[i], i, len(row)) for row, i in zip(logits, kept, strict=True)]
+        assert_close(np.stack(found), expected)
+        np.testing.assert_array_equal(logits, before)
+
+
+@pytest.mark.parametrize("draw", NARROWING, ids=lambda draw: draw.__name__.strip("_"))
+@pytest.mark.parametrize("spread", [0.5, 3.0])
+def test_narrowing_of_a_whole_vocabulary_equals_transformers(draw: Narrow, spread: float) -> None:
+    """Where few are looked at first, and where those are not enough."""
+    random = np.random.default_rng(7)
+    for _ in range(12):
+        logits = random.normal(-90, spread, (1, 50_257)).astype(np.float32)
+        logits[0, random.integers(0, 50_257, 9_000)] = -np.inf
+        keep, processor = draw(random, 3_000)
+        expected = processor(torch.zeros((1, 1), dtype=torch.long), torch.tensor(logits))[0]
+        kept = keep(logits[0])
+        found = np.isfinite(scatter(logits[0, kept], kept, logits.shape[1]))
+        wanted = np.isfinite(expected.numpy())
+        # transformers adds tens of thousands of float32 probabilities up one by one.
+        assert (found != wanted).sum() <= max(2, 0.002 * wanted.sum())
+
+
+# A rule with a state: made behind a prompt, and transformers' class made behind the same.
+Rule = Callable[[Random, int], tuple[Callable[[list[int]], Processor], Callable[[list[int]], Any]]]
 
 
 def _repetition(random: Random, vocab: int) -> Any:
     penalty = float(random.uniform(0.5, 2))
     return (
-        lambda x, ids: penalize_repetition(x, ids, penalty),
-        reference.RepetitionPenaltyLogitsProcessor(penalty),
+        lambda prompt: RepetitionPenalty(prompt, penalty),
+        lambda prompt: reference.RepetitionPenaltyLogitsProcessor(penalty),
+    )
+
+
+def _prompt_repetition(random: Random, vocab: int) -> Any:
+    penalty = float(random.uniform(0.5, 2))
+    return (
+        lambda prompt: PromptRepetitionPenalty(prompt, penalty),
+        lambda prompt: reference.EncoderRepetitionPenaltyLogitsProcessor(
+            penalty, torch.LongTensor([prompt])
+        ),
     )
 
 
 def _ngrams(random: Random, vocab: int) -> Any:
     size = int(random.integers(1, 6))
     return (
-        lambda x, ids: ban_repeated_ngrams(x, ids, size),
-        reference.NoRepeatNGramLogitsProcessor(size),
+        lambda prompt: NoRepeatNgrams(size, prompt),
+        lambda prompt: reference.NoRepeatNGramLogitsProcessor(size),
+    )
+
+
+def _prompt_ngrams(random: Random, vocab: int) -> Any:
+    size = int(random.integers(1, 5))
+    return (
+        lambda prompt: NoRepeatNgrams(size, prompt, prompt_only=True),
+        lambda prompt: reference.EncoderNoRepeatNGramLogitsProcessor(
+            size, torch.LongTensor([prompt])
+        ),
     )
 
 
 def _words(random: Random, vocab: int) -> Any:
     words = [random.integers(0, 6, random.integers(1, 4)).tolist() for _ in range(8)]
     return (
-        lambda x, ids: ban_words(x, ids, words, [0, 2]),
-        reference.NoBadWordsLogitsProcessor(words, eos_token_id=[0, 2]),
+        lambda prompt: BadWords(words, [0, 2], prompt),
+        lambda prompt: reference.NoBadWordsLogitsProcessor(words, eos_token_id=[0, 2]),
+    )
+
+
+def _sequence_bias(random: Random, vocab: int) -> Any:
+    bias = {
+        tuple(random.integers(0, 6, random.integers(1, 4)).tolist()): float(random.normal(0, 5))
+        for _ in range(8)
+    }
+    return (
+        lambda prompt: SequenceBias(bias, prompt),
+        lambda prompt: reference.SequenceBiasLogitsProcessor(bias),  # type: ignore[arg-type]
     )
 
 
 def _suppress(random: Random, vocab: int) -> Any:
     tokens = random.integers(0, vocab + 3, 5).tolist()
     return (
-        lambda x, ids: ban_tokens(x, tokens),
-        reference.SuppressTokensLogitsProcessor(tokens),
+        lambda prompt: SuppressTokens(tokens),
+        lambda prompt: reference.SuppressTokensLogitsProcessor(tokens),
     )
 
 
-def _forced(random: Random, vocab: int) -> Any:
-    tokens = random.integers(0, vocab, 2).tolist()
+def _min_new_tokens(random: Random, vocab: int) -> Any:
+    fewest, eos = int(random.integers(0, 20)), random.integers(0, 8, 2).tolist()
+    return (
+        lambda prompt: MinNewTokens(fewest, eos),
+        lambda prompt: reference.MinNewTokensLengthLogitsProcessor(len(prompt), fewest, eos),
+    )
 
-    class Here:  # transformers' class acts at one length: make it this one
-        def __call__(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-            processor = reference.ForcedEOSTokenLogitsProcessor(ids.shape[1] + 1, tokens)
-            forced: torch.Tensor = processor(ids, logits)
-            return forced
 
-    return lambda x, ids: force_tokens(x, tokens), Here()
+def _min_length(random: Random, vocab: int) -> Any:
+    fewest, eos = int(random.integers(0, 40)), random.integers(0, 8, 2).tolist()
+    return (
+        lambda prompt: MinNewTokens(fewest - len(prompt), eos),
+        lambda prompt: reference.MinLengthLogitsProcessor(fewest, eos),
+    )
+
+
+def _forced_bos(random: Random, vocab: int) -> Any:
+    token = int(random.integers(0, vocab))
+    return (
+        lambda prompt: ForceTokens([token], 0 if len(prompt) == 1 else -1),
+        lambda prompt: reference.ForcedBOSTokenLogitsProcessor(token),
+    )
+
+
+def _forced_eos(random: Random, vocab: int) -> Any:
+    tokens, budget = random.integers(0, vocab, 2).tolist(), int(random.integers(1, 20))
+    return (
+        lambda prompt: ForceTokens(tokens, budget - 1),
+        lambda prompt: reference.ForcedEOSTokenLogitsProcessor(len(prompt) + budget, tokens),
+    )
+
+
+def _decay(random: Random, vocab: int) -> Any:
+    start, factor = int(random.integers(0, 20)), float(random.uniform(0.8, 1.3))
+    eos = random.choice(np.arange(3, 8), 2, replace=False).tolist()
+    return (
+        lambda prompt: LengthDecay(start, factor, eos),
+        lambda prompt: reference.ExponentialDecayLengthPenalty((start, factor), eos, len(prompt)),
+    )
 
 
 def _bias(random: Random, vocab: int) -> Any:
     bias = {int(i): float(random.uniform(-100, 100)) for i in random.integers(0, vocab, 6)}
     sequences: Any = {(token_id,): amount for token_id, amount in bias.items()}
     return (
-        lambda x, ids: add_bias(x, bias),
-        reference.SequenceBiasLogitsProcessor(sequences),
+        lambda prompt: TokenBias(bias),
+        lambda prompt: reference.SequenceBiasLogitsProcessor(sequences),
     )
 
 
-DRAWS: list[Draw] = [
-    _temperature,
-    _top_k,
-    _top_p,
-    _min_p,
-    _typical,
+RULES: list[Rule] = [
     _repetition,
+    _prompt_repetition,
     _ngrams,
+    _prompt_ngrams,
     _words,
+    _sequence_bias,
     _suppress,
-    _forced,
+    _min_new_tokens,
+    _min_length,
+    _forced_bos,
+    _forced_eos,
+    _decay,
     _bias,
 ]
 
 
-@pytest.mark.parametrize("draw", DRAWS, ids=lambda draw: draw.__name__.strip("_"))
-def test_equals_transformers(draw: Draw) -> None:
-    for random, ids, logits in cases(DRAWS.index(draw)):
-        function, processor = draw(random, logits.shape[1])
-        assert_equal(function(logits, ids), processor, ids, logits)
-
-
-def test_min_new_tokens_equals_transformers() -> None:
-    for random, ids, logits in cases(50):
-        prompt = int(random.integers(0, ids.shape[1] + 1))
-        fewest, eos = int(random.integers(0, 20)), random.integers(0, 8, 2).tolist()
-        options = GenerationOptions(min_new_tokens=fewest, eos_token_id=eos)
-        processor = reference.MinNewTokensLengthLogitsProcessor(prompt, fewest, eos)
-        assert_equal(constrain(logits, ids, prompt, 99, options), processor, ids, logits)
+@pytest.mark.parametrize("draw", RULES, ids=lambda draw: draw.__name__.strip("_"))
+def test_rules_equal_transformers_at_every_length(draw: Rule) -> None:
+    """The state that goes on token by token, and that of a fork, give what the whole text does."""
+    for random, ids, logits in cases(10 + RULES.index(draw)):
+        make, make_reference = draw(random, logits.shape[1])
+        for text, scores in zip(ids.tolist(), logits, strict=True):
+            prompt_length = int(random.integers(1, len(text) + 1))
+            rule, processor = make(text[:prompt_length]), make_reference(text[:prompt_length])
+            for length in range(prompt_length, len(text) + 1):
+                if length > prompt_length:
+                    left_behind, rule = rule, rule.fork()
+                    left_behind.accept((text[length - 1] + 1) % 6)  # goes another way
+                    rule.accept(text[length - 1])
+                found = scores.copy()
+                rule.process(found)
+                so_far = torch.tensor([text[:length]])
+                with np.errstate(invalid="ignore"):
+                    expected = processor(so_far, torch.tensor(scores[None]))[0]
+                if draw is _decay:  # where the end of text is ruled out it makes a NaN
+                    expected = expected.nan_to_num(nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+                assert_close(found, expected)
 
 
 def test_softmax_and_log_softmax_equal_torch() -> None:
@@ -191,45 +287,59 @@ def test_softmax_and_log_softmax_equal_torch() -> None:
 
 
 def test_use_is_penalized_as_openai_defines_it() -> None:
-    logits = np.zeros((2, 4), np.float32)
-    new_ids = np.array([[1, 1, 3], [0, 2, 0]])
-    found = penalize_use(logits, new_ids, presence=0.5, frequency=0.25)
-    expected = [[0, -1.0, 0, -0.75], [-1.0, 0, -0.75, 0]]
-    np.testing.assert_array_equal(found, np.array(expected, np.float32))
-    nothing_yet = penalize_use(logits, new_ids[:, :0], presence=0.5, frequency=0.25)
-    np.testing.assert_array_equal(nothing_yet, logits)
+    for new_ids, expected in (
+        ([1, 1, 3], [0, -1.0, 0, -0.75]),
+        ([0, 2, 0], [-1.0, 0, -0.75, 0]),
+        ([], [0, 0, 0, 0]),
+    ):
+        penalty = UsePenalty(presence=0.5, frequency=0.25)
+        for token_id in new_ids:
+            penalty.accept(token_id)
+        logits = np.zeros(4, np.float32)
+        penalty.process(logits)
+        np.testing.assert_array_equal(logits, np.array(expected, np.float32))
 
 
 def random_options(random: Random, vocab: int) -> dict[str, Any]:
     """Options that transformers has, half of them given at random."""
     offers: dict[str, Any] = {
+        "sequence_bias": {(int(random.integers(0, 6)), 1): 2.5, (3,): -1.5},
+        "encoder_repetition_penalty": float(random.uniform(0.8, 1.5)),
         "repetition_penalty": float(random.uniform(0.8, 1.5)),
         "no_repeat_ngram_size": int(random.integers(1, 4)),
+        "encoder_no_repeat_ngram_size": int(random.integers(1, 4)),
         "bad_words_ids": [[int(random.integers(0, 6))], random.integers(0, 6, 2).tolist()],
+        "min_length": int(random.integers(1, 60)),
         "min_new_tokens": int(random.integers(1, 30)),
         "suppress_tokens": random.integers(0, vocab, 2).tolist(),
+        "forced_bos_token_id": int(random.integers(0, vocab)),
         "forced_eos_token_id": int(random.integers(0, vocab)),
+        "exponential_decay_length_penalty": (int(random.integers(0, 9)), 1.1),
+        "renormalize_logits": True,
         "temperature": float(random.uniform(0.2, 2)),
         "top_k": int(random.integers(0, vocab)),
         "top_p": float(random.uniform(0.2, 1)),
         "min_p": float(random.uniform(0, 0.3)),
         "typical_p": float(random.uniform(0.2, 0.99)),
-        "eos_token_id": random.integers(0, vocab, 2).tolist(),
+        "eos_token_id": random.choice(vocab, 2, replace=False).tolist(),
+        "num_beams": 3,
     }
     given = {name: value for name, value in offers.items() if random.random() < 0.5}
+    if "eos_token_id" not in given:  # transformers' class fails without
+        given.pop("exponential_decay_length_penalty", None)
     return {"top_k": 50, "do_sample": bool(random.random() < 0.7), **given}
 
 
 def transformers_scores(
-    model: Any, options: dict[str, Any], ids: Ids, prompt: int, budget: int, row: Logits
+    model: Any, options: dict[str, Any], ids: Sequence[int], prompt: int, budget: int, row: Logits
 ) -> NDArray[np.float32]:
     """What transformers' own list of processors, in its own order, makes of the logits."""
     config = GenerationConfig(**options, max_length=prompt + budget)
     model._prepare_special_tokens(config)
     processors = model._get_logits_processor(
-        config, input_ids_seq_length=prompt, encoder_input_ids=torch.tensor(ids)
+        config, input_ids_seq_length=prompt, encoder_input_ids=torch.tensor([ids[:prompt]])
     )
-    scores: NDArray[np.float32] = processors(torch.tensor(ids), torch.tensor(row)).numpy()
+    scores: Logits = processors(torch.tensor([ids]), torch.tensor(row[None])).numpy()[0]
     return scores
 
 
@@ -243,19 +353,28 @@ def test_all_together_in_transformers_order() -> None:
         if prompt + budget <= ids.shape[1]:
             continue
         options = GenerationOptions(**given)
-        found = constrain(logits, ids, prompt, budget, options)
-        if not (found > -np.inf).any(axis=-1).all():
-            continue
-        if options.do_sample:
-            found = warp(found, options)
-        expected = transformers_scores(model, given, ids, prompt, budget, logits)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
-        compared += 1
+        for text, row in zip(ids.tolist(), logits, strict=True):
+            pipeline = Pipeline.build(options, text[:prompt], budget)
+            for token_id in text[prompt:]:
+                pipeline.accept(token_id)
+            found = pipeline.constrain(row.copy())
+            if not (found > -np.inf).any():
+                continue
+            found = pipeline.warp(found)
+            expected = transformers_scores(model, given, text, prompt, budget, row)
+            if np.isnan(expected).any():  # its decay of an end of text that is ruled out
+                continue
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=4e-6)
+            compared += 1
     assert compared > CASES / 2
 
 
+def choose(logits: Logits, options: GenerationOptions, random: Random | None) -> int:
+    return int(choose_tokens([Pipeline.build(options, [0], 9)], logits[None], [random])[0])
+
+
 def test_nothing_left_to_choose_is_refused() -> None:
-    nothing = np.full((1, 5), -np.inf, np.float32)
+    nothing = np.full(5, -np.inf, np.float32)
     for do_sample in (False, True):
         options = GenerationOptions(do_sample=do_sample)
         with pytest.raises(OptionError, match="rule out every token"):
@@ -277,9 +396,9 @@ def test_nothing_left_to_choose_is_refused() -> None:
 )
 def test_draws_follow_the_distribution(options: dict[str, Any]) -> None:
     """Pearson's chi-square of 4,000 draws against the exact probabilities, fixed seed."""
-    logits = np.random.default_rng(3).normal(0, 1.5, (1, 20)).astype(np.float32)
+    logits = np.random.default_rng(3).normal(0, 1.5, 20).astype(np.float32)
     chosen = GenerationOptions(do_sample=True, **options)
-    exact = softmax(warp(logits, chosen))[0].astype(np.float64)
+    exact = softmax(Pipeline.build(chosen, [0], 9).warp(logits)).astype(np.float64)
     random, draws = np.random.default_rng(4), 4_000
     counts = np.bincount([choose(logits, chosen, random) for _ in range(draws)], minlength=20)
     possible = exact > 0

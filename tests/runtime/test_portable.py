@@ -14,7 +14,6 @@ import torch
 from transformers import GPT2LMHeadModel
 
 import pocketgpt
-from pocketgpt.engine.portable import PortableDecoder
 
 from .conftest import Reference
 
@@ -30,7 +29,7 @@ def portable(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("portable") / "folder"
     export(random_checkpoint, folder, graph="portable")
     model = pocketgpt.load(folder, "fp32")
-    assert isinstance(model.new_decoder(), PortableDecoder)
+    assert model.graph.contract.kind == "portable"
     return model
 
 
@@ -72,7 +71,7 @@ def test_sessions_compute_nothing_twice(
     portable: pocketgpt.Model, model: pocketgpt.Model, tmp_path: Path
 ) -> None:
     """And go on as one on the fused graph does."""
-    options = {"max_new_tokens": 6, "eos_token_id": []}
+    options: dict[str, Any] = {"max_new_tokens": 6, "eos_token_id": []}
     sessions = [portable.session(), model.session()]
     for session in sessions:
         session.append(PROMPTS[0])
@@ -91,7 +90,12 @@ def test_sessions_compute_nothing_twice(
 def test_an_overflowing_batch_equals_the_fused_graphs(
     portable: pocketgpt.Model, model: pocketgpt.Model
 ) -> None:
-    options = {"context_overflow": "reprefill", "keep": 3, "eos_token_id": [], "max_new_tokens": 90}
+    options: dict[str, Any] = {
+        "context_overflow": "reprefill",
+        "keep": 3,
+        "eos_token_id": [],
+        "max_new_tokens": 90,
+    }
     found = [one.generate(PROMPTS, **options) for one in (portable, model)]
     assert [r.token_ids for r in found[0]] == [r.token_ids for r in found[1]]
     assert min(r.reprefills for r in found[0]) > 0

@@ -10,13 +10,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from pocketgpt.generation.processors import (
-    apply_temperature,
-    keep_top_k,
-    keep_top_p,
-    log_softmax,
-    softmax,
-)
+from pocketgpt import GenerationOptions
+from pocketgpt.generation.pipeline import Pipeline
+from pocketgpt.generation.processors import log_softmax, softmax
 
 Logits = NDArray[np.float32]
 NO_IDS = torch.zeros((1, 1), dtype=torch.long)
@@ -31,6 +27,24 @@ def some_logits(kind: str) -> Logits:
     if kind == "forbidden":
         logits[:, ::3] = -np.inf
     return logits
+
+
+def warped(logits: Logits, **options: float) -> Logits:
+    """What is left to be drawn of each row, as scores."""
+    chosen = GenerationOptions(**{"do_sample": True, "top_k": 0, **options})  # type: ignore[arg-type]
+    return np.stack([Pipeline.build(chosen, [0], 9).warp(row) for row in logits])
+
+
+def apply_temperature(logits: Logits, temperature: float) -> Logits:
+    return warped(logits, temperature=temperature)
+
+
+def keep_top_k(logits: Logits, top_k: int) -> Logits:
+    return warped(logits, top_k=top_k)
+
+
+def keep_top_p(logits: Logits, top_p: float) -> Logits:
+    return warped(logits, top_p=top_p)
 
 
 def assert_same(found: Logits, expected: torch.Tensor) -> None:

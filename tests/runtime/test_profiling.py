@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import GPT2LMHeadModel
 
 import pocketgpt
-from pocketgpt import OperatorTime, Phase
+from pocketgpt import OperatorTime, OptionError, Phase, PocketGPTError
 from pocketgpt.measure import profile
 
-Command = Callable[..., tuple[int, str, str]]
+from ..conftest import Cli
 
 
 @pytest.mark.parametrize("variant", ["fp32", "int8"])
@@ -51,9 +53,7 @@ def test_a_phase_by_hand() -> None:
     assert found == Phase(7, 100e-6, expected)
 
 
-def test_the_command_line(
-    pocketgpt_command: Command, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_line(cli: Cli, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Phase(4, 8e-3, (OperatorTime("MatMul", 12, 6e-3), OperatorTime("Add", 4, 1e-3)))
     found = pocketgpt.Profile("q4", Phase(64, 5e-3, (OperatorTime("MatMul", 3, 4e-3),)), steps)
     asked: list[object] = []
@@ -64,7 +64,7 @@ def test_the_command_line(
 
     monkeypatch.setattr("pocketgpt.cli.inspect.measure", profile)
     flags = ["--profile", "--variant", "q4", "--threads", "1"]
-    code, text, _ = pocketgpt_command("inspect", tiny_folder, *flags)
+    code, text, _ = cli("inspect", tiny_folder, *flags)
     assert code == 0
     assert asked == [tiny_folder, "q4", {"provider": "auto", "threads": 1}]
     lines = [" ".join(line.split()) for line in text.splitlines()]
@@ -77,7 +77,34 @@ def test_the_command_line(
         "Add 1 0.250 12.5%",
     ):
         assert line in lines
-    _, text, _ = pocketgpt_command("inspect", tiny_folder, "--profile", "--json")
+    _, text, _ = cli("inspect", tiny_folder, "--profile", "--json")
     assert json.loads(text) == json.loads(json.dumps(dataclasses.asdict(found)))
-    code, _, errors = pocketgpt_command("inspect", tiny_folder, "--variant", "q4")
+    code, _, errors = cli("inspect", tiny_folder, "--variant", "q4")
     assert (code, errors) == (2, "error: --variant, --provider and --threads need --profile\n")
+
+
+@pytest.mark.parametrize("n_positions", [1, 2, 3])
+def test_contexts_of_next_to_no_tokens(
+    make_gpt2: Callable[..., GPT2LMHeadModel],
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    n_positions: int,
+) -> None:
+    """Neither a prompt nor a step of no tokens is measured, nor divided by."""
+    from pocketgpt_export import export
+
+    checkpoint, folder = tmp_path / "checkpoint", tmp_path / "folder"
+    shutil.copytree(tiny_checkpoint, checkpoint)
+    make_gpt2(n_positions=n_positions).save_pretrained(checkpoint)
+    export(checkpoint, folder)
+    if n_positions == 1:
+        with pytest.raises(OptionError, match="context of 1 token has no room"):
+            pocketgpt.profile(folder)
+    else:
+        assert pocketgpt.profile(folder).decode.tokens == 1
+    if n_positions < 3:
+        with pytest.raises(PocketGPTError, match="context below 3 tokens has no room"):
+            pocketgpt.bench(folder)
+    else:
+        (speed,) = pocketgpt.bench(folder).variants
+        assert speed.decode_tokens_per_second[1] > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import pytest
 import pocketgpt
 from pocketgpt import OptionError, ProviderError
 from pocketgpt.engine.providers import resolve_provider
+
+from ..conftest import Cli, Finished
 
 CUDA = "CUDAExecutionProvider"
 
@@ -111,11 +112,9 @@ def test_what_cannot_be_read_is_refused(tiny_folder: Path, provider: Any, says: 
         pocketgpt.load(tiny_folder, "fp32", provider=provider)
 
 
-def test_the_command_line_takes_options(
-    pocketgpt_command: Callable[..., tuple[int, str, str]], tiny_folder: Path
-) -> None:
-    def run(provider: str) -> tuple[int, str, str]:
-        return pocketgpt_command("generate", tiny_folder, "A", "--provider", provider)
+def test_the_command_line_takes_options(cli: Cli, tiny_folder: Path) -> None:
+    def run(provider: str) -> Finished:
+        return cli("generate", tiny_folder, "A", "--provider", provider)
 
     code, text, errors = run(f"{CUDA}:device_id=1")
     assert (code, text) == (1, "")

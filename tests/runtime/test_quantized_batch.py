@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def alone_logits(
     model: pocketgpt.Model, prompt: list[int], token_ids: list[int]
 ) -> NDArray[np.float32]:
     """The logits `[len(token_ids), vocab_size]` from which each token is chosen, for one text."""
-    decoder = model.new_decoder()
+    decoder = model.decoder()
     rows = [decoder.prefill(prompt).copy()]
     rows += [decoder.step(token_id).copy() for token_id in token_ids[:-1]]
     return np.concatenate(rows)
@@ -39,8 +40,8 @@ def test_rows_differ_from_each_alone_only_within_the_tolerance(
 ) -> None:
     model = pocketgpt.load(tiny_folder, variant)
     prompts = [model.tokenizer.encode(prompt) for prompt in PROMPTS]
-    batch = model.new_decoder(len(prompts))
-    logits = [batch.prefill_rows(prompts).copy()]
+    batch = model.decoder(len(prompts))
+    logits = [batch.fill(prompts).copy()]
     for _ in range(STEPS - 1):
         logits.append(batch.step(logits[-1].argmax(axis=-1).tolist()).copy())
     together = np.stack(logits, axis=1)
@@ -58,7 +59,7 @@ def test_a_token_differs_only_where_the_tolerance_covers_the_margin(
     tiny_folder: Path, variant: str
 ) -> None:
     model = pocketgpt.load(tiny_folder, variant)
-    options = {"max_new_tokens": STEPS, "eos_token_id": []}
+    options: dict[str, Any] = {"max_new_tokens": STEPS, "eos_token_id": []}
     together = model.generate(PROMPTS, **options)
     for prompt, row in zip(PROMPTS, together, strict=True):
         alone = model.generate(prompt, **options)

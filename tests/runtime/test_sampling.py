@@ -12,7 +12,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 import pocketgpt
 from pocketgpt import GenerationOptions
-from pocketgpt.generation.pipeline import choose
+from pocketgpt.generation.pipeline import Pipeline, choose_tokens
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -60,10 +60,37 @@ def assert_drawn_from(drawn: list[int], probabilities: NDArray[np.float64]) -> N
 )
 def test_choose_draws_from_the_distribution(options: dict[str, Any]) -> None:
     logits = np.array([[0.3, 2.0, -0.5, 1.1, 0.0, 1.7, -0.2, 0.9]], np.float32)
-    resolved = GenerationOptions(do_sample=True, **options)
+    pipelines = [Pipeline.build(GenerationOptions(do_sample=True, **options), [0], 9)]
     random = np.random.default_rng(5)
-    drawn = [choose(logits, resolved, random) for _ in range(8000)]
+    drawn = [int(choose_tokens(pipelines, logits, [random])[0]) for _ in range(8000)]
     assert_drawn_from(drawn, expected_probabilities(torch.tensor(logits), options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_k": 0},
+        {"temperature": 0.7},
+        {"temperature": 1.3, "top_k": 5, "top_p": 0.9},
+        {"top_k": 0, "top_p": 0.8},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("vocab", [300, 20_000])
+def test_a_draw_is_where_a_random_number_falls_among_the_tokens(
+    options: dict[str, Any], vocab: int
+) -> None:
+    """In the order of their ids: so one seed gives one text, whatever finds the tokens."""
+    logits = np.random.default_rng(2).normal(0, 3, (4, vocab)).astype(np.float32)
+    pipelines = [Pipeline.build(GenerationOptions(do_sample=True, **options), [0], 9)] * 4
+    for seed in range(50):
+        drawn = choose_tokens(
+            pipelines, logits, [np.random.default_rng(seed + i) for i in range(4)]
+        )
+        for row, scores in enumerate(logits):
+            exact = expected_probabilities(torch.tensor(scores[None]), options)
+            number = np.random.default_rng(seed + row).random()
+            assert drawn[row] == int(np.cumsum(exact).searchsorted(number, side="right"))
 
 
 def test_generate_draws_from_pytorchs_distribution(
@@ -74,7 +101,7 @@ def test_generate_draws_from_pytorchs_distribution(
     ids = torch.tensor([tiny.tokenizer.encode(prompt)])
     with torch.inference_mode():
         logits = tiny_reference(ids).logits[:, -1]
-    options = {"temperature": 2.5, "top_k": 8}
+    options: dict[str, Any] = {"temperature": 2.5, "top_k": 8}
     drawn = [
         tiny.generate(prompt, do_sample=True, max_new_tokens=1, seed=seed, **options).token_ids[0]
         for seed in range(1500)
@@ -83,7 +110,7 @@ def test_generate_draws_from_pytorchs_distribution(
 
 
 def test_same_seed_same_text(tiny: pocketgpt.Model) -> None:
-    options = {"do_sample": True, "max_new_tokens": 30, "temperature": 2.0}
+    options: dict[str, Any] = {"do_sample": True, "max_new_tokens": 30, "temperature": 2.0}
     first = tiny.generate("Once", seed=7, **options)
     second = tiny.generate("Once", seed=7, **options)
     assert first.token_ids == second.token_ids
@@ -92,7 +119,12 @@ def test_same_seed_same_text(tiny: pocketgpt.Model) -> None:
 
 
 def test_different_seeds_and_none_differ(tiny: pocketgpt.Model) -> None:
-    options = {"do_sample": True, "max_new_tokens": 30, "temperature": 2.0, "top_k": 0}
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "max_new_tokens": 30,
+        "temperature": 2.0,
+        "top_k": 0,
+    }
     seeds = [0, 1, 2, 3, None, None]
     texts = {tuple(tiny.generate("Once", seed=seed, **options).token_ids) for seed in seeds}
     assert len(texts) == len(seeds)
@@ -108,5 +140,5 @@ def test_top_k_1_and_tiny_top_p_are_greedy(tiny: pocketgpt.Model) -> None:
 def test_greedy_takes_the_first_of_equals() -> None:
     """As PyTorch's argmax."""
     logits = np.array([[1, 3, 3, 2]], np.float32)
-    chosen = choose(logits, GenerationOptions(), np.random.default_rng(0))
+    chosen = choose_tokens([Pipeline.build(GenerationOptions(), [0], 9)], logits, [None])[0]
     assert chosen == int(torch.tensor(logits)[0].argmax()) == 1

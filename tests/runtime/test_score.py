@@ -12,7 +12,7 @@ import torch
 
 import pocketgpt
 from pocketgpt import OptionError, Score
-from pocketgpt.measure.score import windows
+from pocketgpt.measure.score import target_log_probs, windows
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -81,13 +81,21 @@ def test_scores_by_hand() -> None:
     ],
 )
 def test_windows_by_hand(length: int, expected: list[tuple[int, int, int]]) -> None:
-    assert list(windows(length, 8, 4)) == expected
+    made = [
+        (begin, first, begin + len(ids), ids) for begin, first, ids in windows(range(length), 8, 4)
+    ]
+    assert [window[:3] for window in made] == expected
+    assert all(ids == [*range(begin, end)] for begin, _, end, ids in made)
 
 
 @pytest.mark.parametrize("length", [2, 7, 8, 9, 30, 31])
 @pytest.mark.parametrize("stride", [1, 3, 7, 8])
 def test_windows_score_every_token_but_the_first_once(length: int, stride: int) -> None:
-    scored = [i for _, first, end in windows(length, 8, stride) for i in range(first, end)]
+    scored = []
+    for begin, first, ids in windows(iter(range(length)), 8, stride):
+        assert begin < first
+        assert len(ids) <= 9  # a window, and what comes before it where windows do not overlap
+        scored += ids[first - begin :]
     assert scored == list(range(1, length))
 
 
@@ -109,3 +117,20 @@ def test_progress_reaches_the_end(tiny: pocketgpt.Model, text: str) -> None:
     total = len(score.log_probs)
     assert reports[-1] == (total, total)
     assert [done for done, _ in reports] == sorted({done for done, _ in reports})
+
+
+def test_log_probabilities_by_pytorchs_log_softmax() -> None:
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 30, (37, 501)).astype(np.float32)
+    targets = random.integers(0, 501, 37)
+    exact = torch.from_numpy(logits).double().log_softmax(-1)[torch.arange(37), targets]
+    before = logits.copy()
+    found = target_log_probs(logits, targets.tolist())
+    np.testing.assert_allclose(found, exact.numpy(), rtol=1e-6, atol=1e-5)
+    assert (logits == before).all()
+
+
+def test_a_perplexity_beyond_floats_is_infinite() -> None:
+    """800 nats a token: e to the 800 is no float64."""
+    assert Score(np.full(3, -800, np.float32), 5).perplexity == math.inf
+    assert Score(np.full(3, -700, np.float32), 5).perplexity == pytest.approx(math.exp(700))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pocketgpt.generation.topk import largest, leading, top
+from pocketgpt.generation.topk import largest, leading, reach, top
 
 SIZES = (1, 2, 63, 64, 65, 127, 300, 5000, 50257)
 
@@ -54,3 +54,18 @@ def test_leading_never_stops_at_a_weight_of_0() -> None:
         ends = np.cumsum(weights, dtype=np.float64) / weights.sum(dtype=np.float64)
         for share in random.choice(ends[ends < 1], 20):
             assert weights[leading(weights, float(share))] > 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("width", [0.0, 1.0, 40.0])
+def test_reach_equals_sorting_all_keys(size: int, width: float) -> None:
+    """Weights are whole numbers, so that every sum is exact."""
+    random = np.random.default_rng(size)
+    keys = np.abs(random.normal(0, width, size)).astype(np.float32).round(3)
+    weights = random.integers(1, 9, size).astype(np.float32)
+    order = np.argsort(keys, kind="stable")
+    sums = np.cumsum(weights[order], dtype=np.float64)
+    for target in (0.5, 1.0, *(np.round(random.random(20) * sums[-1])), sums[-1], sums[-1] + 1):
+        place = min(int(sums.searchsorted(target)), size - 1)
+        for near in (0.5, 10.0):
+            assert reach(keys, weights, float(target), near) == keys[order[place]]

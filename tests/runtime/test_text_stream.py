@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tokenizers
 
 import pocketgpt
-from pocketgpt.text.tokenizer import TextStream, Tokenizer
+from pocketgpt.text.text_stream import TextStream
+from pocketgpt.text.tokenizer import Tokenizer
 
 REPLACEMENT = "\ufffd"
 TEXTS = [
@@ -97,7 +99,12 @@ def test_added_tokens_are_text(tiny_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_model_stream_equals_generate(tiny: pocketgpt.Model, seed: int) -> None:
     """A random model at a high temperature draws broken UTF-8 all the time."""
-    options = {"do_sample": True, "temperature": 50.0, "top_k": 0, "max_new_tokens": 60}
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "temperature": 50.0,
+        "top_k": 0,
+        "max_new_tokens": 60,
+    }
     stream = tiny.stream("é", seed=seed, eos_token_id=None, **options)
     before = stream.result
     pieces = list(stream)

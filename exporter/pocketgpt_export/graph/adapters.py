@@ -11,17 +11,14 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from pocketgpt.engine.adapters import LORA_A, LORA_B
-
-# The products of a layer in the order in which it computes them, by transformers' names. They are
-# told by that order: a weight equal to another has that one's name.
-PRODUCTS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+from pocketgpt.engine.contract import LORA_A, LORA_B, PRODUCTS
 
 
 def write_adapter_graph(source: Path, target: Path) -> None:
     """Write the fused fp32 graph `source` with places for adapters; its weights stay in place."""
     model = ir.load(source)
-    products = [node for node in model.graph if node.op_type == "MatMul"]  # not the head
+    # Told by their order: a weight equal to another has that one's name. The head is no MatMul.
+    products = [node for node in model.graph if node.op_type == "MatMul"]
     for index, product in enumerate(products):
         layer, place = divmod(index, len(PRODUCTS))
         _add_place(model.graph, f"transformer.h.{layer}.{PRODUCTS[place]}", product)

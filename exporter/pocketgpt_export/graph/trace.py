@@ -15,6 +15,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pocketgpt import __version__
+from pocketgpt.engine import contract
 
 from .gpt2 import FusedGPT2
 
@@ -29,28 +30,21 @@ def trace(model: GPT2LMHeadModel, path: Path) -> None:
     The model has to be in evaluation mode and float32.
     """
     config = model.config
-    inputs, outputs = _names(config)
+    n_layer = config.n_layer
     with _quiet():
         program = torch.onnx.export(
             FusedGPT2(model).eval(),
             _sample(config),
             dynamo=True,
             dynamic_shapes=_dynamic_shapes(config),
-            input_names=inputs,
-            output_names=outputs,
+            input_names=[*contract.input_names(n_layer), contract.NUM_LOGITS_TO_KEEP],
+            output_names=contract.output_names(n_layer),
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
     _finish(program.model, config)
     ir.save(program.model, path, external_data=f"{path.name}_data")
-
-
-def _names(config: GPT2Config) -> tuple[list[str], list[str]]:
-    cache = [f"{layer}.{side}" for layer in range(config.n_layer) for side in ("key", "value")]
-    inputs = ["input_ids", "attention_mask", "position_ids"]
-    inputs += [f"past_key_values.{name}" for name in cache] + ["num_logits_to_keep"]
-    return inputs, ["logits"] + [f"present.{name}" for name in cache]
 
 
 def _sample(config: GPT2Config) -> tuple[Any, ...]:
@@ -73,6 +67,7 @@ def _finish(model: ir.Model, config: GPT2Config) -> None:
     """Settle what a trace cannot say: an input's default, the logits' shape, a clean header."""
     graph = model.graph
     model.producer_name, model.producer_version = "pocketgpt", __version__
+    model.metadata_props[contract.CONTEXT_PROPERTY] = str(config.n_positions)
     _forget_intermediate_shapes(graph)
     # GenAI allocates from the declared shape; asking for more rows overrides it at run time.
     graph.outputs[0].shape = ir.Shape(["batch_size", 1, config.vocab_size])

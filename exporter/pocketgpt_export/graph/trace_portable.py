@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pocketgpt import CheckpointError, MissingExtraError, __version__
+from pocketgpt.engine.contract import CONTEXT_PROPERTY
 
 from ..source.assemble import quiet_transformers
 from ..source.locate import one_line
@@ -68,6 +69,7 @@ def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
             model.config._name_or_path = name
         program = ir.load(Path(scratch) / "model.onnx")
         program.producer_name, program.producer_version = "pocketgpt", __version__
+        program.metadata_props[CONTEXT_PROPERTY] = str(model.config.n_positions)
         _tie_head(program.graph)
         ir.save(program, path, external_data=f"{path.name}_data")
 

@@ -7,18 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
-from pocketgpt.engine.adapters import LORA_A, LORA_B, Adapter
-from pocketgpt.engine.ort_session import open_session
+from pocketgpt.engine.contract import (
+    LOGITS,
+    LORA_A,
+    LORA_B,
+    NUM_LOGITS_TO_KEEP,
+    past_names,
+    text_feeds,
+)
+from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.config import ModelConfig
 
-from .reference import Expected, Logits, ask
+from .reference import Expected, ask
 
 RANK = 2
 # Of the size of what a product gives: a LoRA's is smaller, and random numbers as large as trained
@@ -54,27 +60,15 @@ def _products(model: nn.Module) -> Iterator[tuple[str, Conv1D]]:
             yield name, module
 
 
-def adapted_difference(graph: Path, config: ModelConfig, reference: Adapted) -> float:
+def adapted_difference(path: Path, config: ModelConfig, reference: Adapted) -> float:
     """Return the largest difference of a logit, all ids in one pass through the graph."""
-    logits = _logits(open_session(graph, sparing=True), config, reference)
-    return float(np.abs(logits - reference.expected.logits).max())
-
-
-def _logits(session: ort.InferenceSession, config: ModelConfig, reference: Adapted) -> Logits:
-    ids = np.array([reference.expected.ids])
-    binding = session.io_binding()
-    binding.bind_cpu_input("input_ids", ids)
-    binding.bind_cpu_input("position_ids", np.arange(ids.size)[None])
-    binding.bind_cpu_input("attention_mask", np.ones_like(ids))
+    graph = open_graph(path, config, sparing=True, adapters=True)
     empty = np.zeros((1, config.n_head, 0, config.head_dim), np.float32)
-    for layer in range(config.n_layer):
-        for side in ("key", "value"):
-            binding.bind_cpu_input(f"past_key_values.{layer}.{side}", empty)
-            binding.bind_output(f"present.{layer}.{side}")
-    keep_all = np.array(0, np.int64)
-    values = {**reference.inputs, "num_logits_to_keep": keep_all}
-    Adapter({n: ort.OrtValue.ortvalue_from_numpy(v) for n, v in values.items()}).bind(binding)
-    binding.bind_output("logits")
-    session.run_with_iobinding(binding)
-    logits: Logits = binding.get_outputs()[-1].numpy()[0]
-    return logits
+    feeds = {
+        **text_feeds(reference.expected.ids, 0),
+        **dict.fromkeys(past_names(config.n_layer), empty),
+        **reference.inputs,
+        NUM_LOGITS_TO_KEEP: np.array(0, np.int64),
+    }
+    (logits,) = graph.run([LOGITS], feeds)
+    return float(np.abs(logits[0] - reference.expected.logits).max())

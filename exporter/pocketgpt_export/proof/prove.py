@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from pocketgpt import Model
+from pocketgpt.engine.graph import Graph
+from pocketgpt.text.tokenizer import Tokenizer
 
 from .ragged_batch import Batch
 from .reference import Expected, Logits, Reference
@@ -23,9 +24,12 @@ DECODED = 3  # tokens that the batch decodes after its prompts
 
 
 def prove(
-    model: Model, reference: Reference, own_tokenizer: PreTrainedTokenizerFast
+    graph: Graph,
+    tokenizer: Tokenizer,
+    reference: Reference,
+    own_tokenizer: PreTrainedTokenizerFast,
 ) -> tuple[dict[str, float], list[str]]:
-    """Run an exported fp32 variant over the reference's sequences, and its tokenizer over texts.
+    """Run an exported fp32 graph over the reference's sequences, and its tokenizer over texts.
 
     Returns:
         What was found, and a line for every check that does not hold. Found is the worst absolute
@@ -36,18 +40,18 @@ def prove(
         under `tokenizer` the number of texts that `own_tokenizer` treats otherwise.
     """
     found = {
-        "one_shot": _largest(_one_shot(model, case) for case in reference.whole),
-        "cached": _largest(_cached(model, case) for case in reference.whole),
-        "chunked": _largest(_chunked(model, case) for case in reference.whole),
-        "ragged_batch": _ragged_batch(model, reference),
-        "eos_prompt": _after_prefill(model, reference.with_eos, reference.prompt_tokens),
+        "one_shot": _largest(_one_shot(graph, case) for case in reference.whole),
+        "cached": _largest(_cached(graph, case) for case in reference.whole),
+        "chunked": _largest(_chunked(graph, case) for case in reference.whole),
+        "ragged_batch": _ragged_batch(graph, reference),
+        "eos_prompt": _after_prefill(graph, reference.with_eos, reference.prompt_tokens),
         "context_end": _largest(
-            _after_prefill(model, case, len(case.ids) - len(case.logits) + 1)
+            _after_prefill(graph, case, len(case.ids) - len(case.logits) + 1)
             for case in reference.context
         ),
     }
     failed = failures(found, tolerance(reference))
-    texts = tokenizer_failures(model.tokenizer, own_tokenizer)
+    texts = tokenizer_failures(tokenizer, own_tokenizer)
     return {**found, "tokenizer": float(len(texts))}, failed + texts
 
 
@@ -71,24 +75,24 @@ def failures(found: Mapping[str, float], allowed: float) -> list[str]:
     ]
 
 
-def _one_shot(model: Model, case: Expected) -> float:
-    return _worst(model.new_decoder().score(case.ids), case.logits)
+def _one_shot(graph: Graph, case: Expected) -> float:
+    return _worst(graph.decoder().score(case.ids), case.logits)
 
 
-def _cached(model: Model, case: Expected) -> float:
-    return _worst(_steps(model.new_decoder().step, case.ids), case.logits)
+def _cached(graph: Graph, case: Expected) -> float:
+    return _worst(_steps(graph.decoder().step, case.ids), case.logits)
 
 
-def _chunked(model: Model, case: Expected) -> float:
-    decoder = model.new_decoder()
+def _chunked(graph: Graph, case: Expected) -> float:
+    decoder = graph.decoder()
     edges = [0, *np.cumsum(CHUNKS).tolist(), len(case.ids)]
     chunks = [case.ids[a:b] for a, b in pairwise(edges) if case.ids[a:b]]
     return _worst(np.concatenate([decoder.score(chunk) for chunk in chunks]), case.logits)
 
 
-def _after_prefill(model: Model, case: Expected, prompt_tokens: int) -> float:
+def _after_prefill(graph: Graph, case: Expected, prompt_tokens: int) -> float:
     """Feed a prompt at once and the other ids one at a time; compare from the prompt's end on."""
-    decoder = model.new_decoder()
+    decoder = graph.decoder()
     found = decoder.prefill(case.ids[:prompt_tokens]).copy()
     rest = case.ids[prompt_tokens:]
     if rest:
@@ -96,14 +100,14 @@ def _after_prefill(model: Model, case: Expected, prompt_tokens: int) -> float:
     return _worst(found, case.logits[-len(found) :])
 
 
-def _ragged_batch(model: Model, reference: Reference) -> float:
+def _ragged_batch(graph: Graph, reference: Reference) -> float:
     """Prefill rows of different lengths at once, pads being EOS, and decode them together."""
     cases = (*reference.whole, reference.with_eos, reference.whole[-1])
     tokens, prompt = len(reference.with_eos.ids), reference.prompt_tokens
     decoded = min(DECODED, tokens - prompt)
     lengths = [tokens - decoded, prompt // 2 + 1, prompt, 1]
     rows = [case.ids[:length] for case, length in zip(cases, lengths, strict=True)]
-    batch = Batch(model, reference.eos_token_id)
+    batch = Batch(graph, reference.eos_token_id)
     found = [batch.prefill(rows)]
     for step in range(decoded):
         ids = [case.ids[length + step] for case, length in zip(cases, lengths, strict=True)]

@@ -1,4 +1,4 @@
-"""A ragged batch through a model's session, right-padded, for the proof alone."""
+"""A ragged batch through a graph, right-padded, for the proof alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketgpt import Model
+from pocketgpt.engine import contract
+from pocketgpt.engine.graph import Graph
 
 from .reference import Logits
 
@@ -19,12 +20,12 @@ class Batch:
     Nothing is bound in place here: what this shows is the graph's, not the runtime's.
     """
 
-    def __init__(self, model: Model, pad_token_id: int) -> None:
+    def __init__(self, graph: Graph, pad_token_id: int) -> None:
         """Start without rows; `pad_token_id` fills the short ones, and may be any id."""
-        self._session = model._session
-        self._config = model.config
+        self._graph = graph
+        self._config = graph.config
         self._pad = pad_token_id
-        self._portable = model.manifest.graph == "portable"
+        self._portable = graph.contract.kind == "portable"
         self._lengths = np.zeros(0, np.int64)
         self._mask = np.zeros((0, 0), np.int64)
         self._cache: list[NDArray[np.float32]] = []
@@ -61,14 +62,12 @@ class Batch:
 
     def _run(self, input_ids: NDArray[np.int64], positions: NDArray[np.int64]) -> Logits:
         feeds: dict[str, NDArray[Any]] = {
-            "input_ids": input_ids,
-            "position_ids": positions,
-            "attention_mask": self._mask,
+            contract.INPUT_IDS: input_ids,
+            contract.POSITION_IDS: positions,
+            contract.ATTENTION_MASK: self._mask,
         }
-        names = [f"{i}.{side}" for i in range(self._config.n_layer) for side in ("key", "value")]
-        caches = zip(names, self._cache, strict=True)
-        feeds |= {f"past_key_values.{name}": array for name, array in caches}
-        outputs = ["logits", *[f"present.{name}" for name in names]]
-        logits, *self._cache = self._session.run(outputs, feeds)
+        n_layer = self._config.n_layer
+        feeds |= zip(contract.past_names(n_layer), self._cache, strict=True)
+        logits, *self._cache = self._graph.run(contract.output_names(n_layer), feeds)
         found: Logits = logits
         return found

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import GPT2LMHeadModel
 
 from pocketgpt import CheckpointError, MissingExtraError
+from pocketgpt.folder.json_file import read_json_object
 
 from .assemble import quiet_transformers
 from .locate import one_line
@@ -29,11 +28,8 @@ def check_adapter(folder: Path, base: object) -> None:
     Raises:
         CheckpointError: it is not.
     """
-    try:
-        fields: Any = json.loads((folder / CONFIG).read_text("utf-8"))
-        kind, base_name = fields.get("peft_type"), fields.get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder / CONFIG} cannot be read: {one_line(error)}") from error
+    fields = read_json_object(folder / CONFIG, CheckpointError, remedy="copy the adapter again")
+    kind, base_name = fields.get("peft_type"), fields.get("base_model_name_or_path")
     if kind != "LORA":
         raise CheckpointError(f"{folder} is a PEFT adapter of type {kind}; PocketGPT merges LORA")
     if base is None:

@@ -11,6 +11,8 @@ from typing import Any
 from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketgpt import CheckpointError
+from pocketgpt.folder.config import CONFIG
+from pocketgpt.folder.json_file import read_json_object
 
 from .adapter import check_adapter, is_adapter, merge_adapter
 from .assemble import assemble, make_config, quiet_transformers
@@ -106,16 +108,10 @@ def _load_nanogpt(
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        fields: Any = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no config.json, so it is not a checkpoint") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from None
-    if not isinstance(fields, dict):
-        raise CheckpointError(f"{path} cannot be read: it holds no JSON object")
-    return fields
+    path = folder / CONFIG
+    if not path.exists():
+        raise CheckpointError(f"{folder} has no {CONFIG}, so it is not a checkpoint")
+    return read_json_object(path, CheckpointError, remedy="copy the checkpoint again")
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

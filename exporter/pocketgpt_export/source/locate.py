@@ -9,8 +9,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from pocketgpt import CheckpointError
+from pocketgpt.folder.manifest import TEXTS
 
-TEXTS = ("evaluation.txt", "calibration.txt")
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pocketgpt import CheckpointError
+from pocketgpt.folder.json_file import read_json_object
+from pocketgpt.folder.paths import is_plain_name
 
 from .locate import WEIGHTS, one_line
 
@@ -57,13 +58,12 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 def _shards(index: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        plain = [name for name in names if Path(name).name == name]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} cannot be read: {one_line(error)}") from error
-    if not names or plain != names:
+    places = read_json_object(index, CheckpointError, remedy="copy the checkpoint again")
+    weight_map = places.get("weight_map")
+    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not names or not all(map(is_plain_name, names)):
         raise CheckpointError(f"{index} should name files beside it")
+    names = sorted(set(names))
     for name in names:
         if not (index.parent / name).is_file():
             raise CheckpointError(f"{index.parent} lacks {name}, which {index.name} names")

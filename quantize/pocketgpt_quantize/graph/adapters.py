@@ -13,18 +13,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from pocketgpt.engine.adapters import (
-    CHANGES,
-    LORA_A,
-    LORA_B,
-    LORA_BIAS,
-    Change,
-    write_changes,
-)
+from pocketgpt import QuantizationError
+from pocketgpt.engine.adapters import CHANGES, Change, write_changes
+from pocketgpt.engine.contract import ATTENTION_IN, ATTENTION_OUT, LORA_A, LORA_B, LORA_BIAS
 
 from .fold import FOLDS, Fold
-
-ATTENTION_IN, ATTENTION_OUT = "attn.c_attn", "attn.c_proj"
 
 
 @dataclass(frozen=True)
@@ -41,38 +34,55 @@ class Place:
     lora_b: ir.Shape
 
 
-def places_of(graph: ir.Graph) -> list[Place]:
-    """Return the places in a graph that the exporter wrote for adapters."""
-    found = []
-    for value in graph.inputs:
-        if value.name is None or not value.name.endswith(f".{LORA_A}"):
-            continue
-        ((down, _),) = value.uses()
-        ((up, _),) = down.outputs[0].uses()
-        ((total, _),) = up.outputs[0].uses()
-        read, lora_b, made = down.inputs[0], up.inputs[1], total.inputs[0]
-        assert read is not None
-        assert made is not None
-        assert lora_b is not None
-        assert read.name is not None
-        assert made.name is not None
-        assert value.shape is not None
-        assert lora_b.shape is not None
-        product = value.name.removesuffix(f".{LORA_A}")
-        found.append(Place(product, read.name, made.name, value.shape, lora_b.shape))
-    return found
+def places_of(source: Path) -> list[Place]:
+    """Return the places in a graph that the exporter wrote for adapters.
+
+    Raises:
+        QuantizationError: it is no such graph.
+    """
+    try:
+        graph = ir.load(source).graph
+        inputs = [v for v in graph.inputs if v.name is not None and v.name.endswith(f".{LORA_A}")]
+        places = [_place_of(value) for value in inputs]
+    except Exception as error:  # protobuf's and onnx_ir's, of many kinds, and ours
+        reason = " ".join(str(error).split())
+        raise QuantizationError(
+            f"{source} has no places for adapters that can be read: {reason:.200}"
+        ) from error
+    if not places:
+        raise QuantizationError(f"{source} has no places for adapters; export the model again")
+    return places
+
+
+def _place_of(lora_a: ir.Value) -> Place:
+    ((down, _),) = lora_a.uses()
+    ((up, _),) = down.outputs[0].uses()
+    ((total, _),) = up.outputs[0].uses()
+    read, lora_b, made = down.inputs[0], up.inputs[1], total.inputs[0]
+    names = [value and value.name for value in (lora_a, read, made)]
+    product, reads, makes = (name for name in names if name)
+    if lora_b is None or lora_a.shape is None or lora_b.shape is None:
+        raise ValueError(f"{product} has no shape")
+    return Place(product.removesuffix(f".{LORA_A}"), reads, makes, lora_a.shape, lora_b.shape)
 
 
 def write_adapter_graph(model: ir.Model, source: Path, target: Path) -> None:
     """Write a saved variant with the places that the fp32 graph `source` has.
 
     `model` is used up; its weights stay in the variant's file.
+
+    Raises:
+        QuantizationError: `source` is no graph with places for adapters, or another model's.
     """
     graph = model.graph
     folds: dict[str, Fold] = graph.meta.get(FOLDS, {})
     values = {value.name: value for node in graph for value in node.outputs}
     changes = {}
-    for place in places_of(ir.load(source).graph):
+    for place in places_of(source):
+        if not {place.reads, place.makes} <= values.keys():
+            raise QuantizationError(
+                f"{source} has a place for adapters at {place.product:.200}, and the model has none"
+            )
         changes[place.product] = _change(place, folds)
         centered = changes[place.product].center is not None
         _add_place(graph, place, values[place.reads], values[place.makes], centered)

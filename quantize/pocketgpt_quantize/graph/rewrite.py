@@ -14,6 +14,7 @@ from pocketgpt import QuantizationError
 
 from ..rounding.format import BlockwiseWeight, Floats
 from ..rounding.scheme import KINDS, Kind
+from .scratch import Scratch
 
 DOMAIN = "com.microsoft"
 INLINE_BYTES = 256  # shape inference reads small constants from the graph itself
@@ -28,7 +29,7 @@ def quantize_blockwise(
     quantizer: Quantizer,
     progress: Progress | None = None,
     means: Mapping[str, Floats] | None = None,
-    scratch: Path | None = None,
+    scratch: Scratch | None = None,
     kinds: Collection[Kind] = KINDS,
 ) -> dict[str, int]:
     """Quantize the weights of an fp32 graph that are of some kinds.
@@ -36,7 +37,7 @@ def quantize_blockwise(
     They are read one at a time from the memory-mapped source; `quantizer` is called with the name,
     the kind and the values `[out, in]` of each. `means`, `[in]` by weight, are of what products
     read on real text: what rounding adds to their mean outputs is taken from the biases. Until the
-    graph is saved, stored numbers lie in the folder `scratch`, without one in memory.
+    graph is saved, stored numbers lie in files of `scratch`, without one in memory.
 
     Returns:
         The stored bits of every weight matrix, by name.
@@ -152,7 +153,12 @@ def check_weights(source: Path) -> None:
     Raises:
         QuantizationError: one of them.
     """
-    for name, value in ir.load(source).graph.initializers.items():
+    try:
+        graph = ir.load(source).graph
+    except Exception as error:  # protobuf's and onnx_ir's, of many kinds
+        reason = " ".join(str(error).split())
+        raise QuantizationError(f"{source} cannot be read: {reason:.200}") from error
+    for name, value in graph.initializers.items():
         assert value.const_value is not None
         try:
             array = value.const_value.numpy()
@@ -201,11 +207,12 @@ def read_through(graph: ir.Graph, value: ir.Value, nodes: Sequence[ir.Node]) -> 
         graph.insert_after(producer, nodes)
 
 
-def put_aside(value: ir.Value, folder: Path) -> None:
+def put_aside(value: ir.Value, scratch: Scratch) -> None:
     """Move a constant to a file, so that it takes no memory while others are made."""
     tensor = value.const_value
     assert tensor is not None
-    path = folder / f"{value.name}.bytes"
+    assert value.name is not None
+    path = scratch.path(value.name)
     tensor.numpy().tofile(path)
     value.const_value = ir.ExternalTensor(
         path.name,
@@ -213,8 +220,8 @@ def put_aside(value: ir.Value, folder: Path) -> None:
         tensor.nbytes,
         tensor.dtype,
         shape=ir.Shape(tensor.shape.numpy()),
-        name=path.stem,
-        base_dir=folder,
+        name=value.name,
+        base_dir=path.parent,
     )
 
 

@@ -1,32 +1,25 @@
-"""Loading a variant to measure it, in as little memory as that takes."""
+"""Opening a graph to measure it, in as little memory as that takes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import pocketgpt
-from pocketgpt import Model
-from pocketgpt.engine.ort_session import open_session
-from pocketgpt.folder.config import read_config
-from pocketgpt.folder.manifest import read_manifest, variant_path
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.engine.graph import Graph, open_graph
+from pocketgpt.folder.config import ModelConfig
 
 from ..observe.heap import trim_heap
 
 KERNELS_OWN = 8  # bits at most: such weights are laid out anew, or other kernels compute
 
 
-def load_sparingly(folder: Path, name: str) -> Model:
-    """Load a variant; float weights with no second copy laid out for speed."""
+def open_sparingly(path: Path, config: ModelConfig, bits: Mapping[str, int]) -> Graph:
+    """Open a graph; float weights with no second copy laid out for speed.
+
+    Args:
+        path: the .onnx file, wherever it lies.
+        config: the model's shape.
+        bits: of its weights, by name.
+    """
     trim_heap()
-    manifest = read_manifest(folder)
-    if min(manifest.variant(name).bits.values()) <= KERNELS_OWN:
-        return pocketgpt.load(folder, name)
-    return Model(
-        session=open_session(folder / variant_path(name), sparing=True),
-        tokenizer=Tokenizer(folder / "tokenizer.json"),
-        config=read_config(folder),
-        manifest=manifest,
-        variant=name,
-        generation_defaults={},
-    )
+    return open_graph(path, config, sparing=min(bits.values(), default=32) > KERNELS_OWN)

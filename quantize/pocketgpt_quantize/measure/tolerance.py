@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pocketgpt import Model
+from pocketgpt.engine.graph import Graph
 from pocketgpt.generation.processors import Logits
 
 WINDOWS = 8
@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 
 def measure_tolerance(
-    model: Model, token_ids: Sequence[int], progress: Progress | None = None
+    graph: Graph, token_ids: Sequence[int], progress: Progress | None = None
 ) -> float:
     """Return what a variant's logits may differ by, between two ways to compute them.
 
@@ -37,20 +37,20 @@ def measure_tolerance(
     two likeliest tokens where one way's greedy token is not the other's.
 
     Args:
-        model: the loaded variant.
+        graph: the variant's, open.
         token_ids: a text; windows are cut from it at even distances.
         progress: called with (windows done, windows in all).
     """
-    windows = cut(token_ids, min(WINDOW_TOKENS, model.config.n_positions))
+    windows = cut(token_ids, min(WINDOW_TOKENS, graph.config.n_positions))
     expected, largest = [], 0.0
     for done, window in enumerate(windows):
-        whole = model.new_decoder().score(window).copy()
-        largest = max(largest, _chunked_apart(model, window, whole))
-        largest = max(largest, _stepped_apart(model, [window], [whole]))
+        whole = graph.decoder().score(window).copy()
+        largest = max(largest, _chunked_apart(graph, window, whole))
+        largest = max(largest, _stepped_apart(graph, [window], [whole]))
         expected.append(whole)
         if progress:
             progress(done + 1, len(windows))
-    return MARGIN * max(largest, _stepped_apart(model, windows, expected))
+    return MARGIN * max(largest, _stepped_apart(graph, windows, expected))
 
 
 def cut(token_ids: Sequence[int], length: int) -> list[Sequence[int]]:
@@ -61,18 +61,18 @@ def cut(token_ids: Sequence[int], length: int) -> list[Sequence[int]]:
     return [token_ids[start : start + length] for start in starts]
 
 
-def _chunked_apart(model: Model, window: Sequence[int], expected: Logits) -> float:
+def _chunked_apart(graph: Graph, window: Sequence[int], expected: Logits) -> float:
     """Return the largest difference from `[tokens, vocab_size]`, a few tokens at a time."""
-    decoder = model.new_decoder()
+    decoder = graph.decoder()
     parts = (slice(start, start + CHUNK) for start in range(0, len(window), CHUNK))
     return max(float(np.abs(decoder.score(window[p]) - expected[p]).max()) for p in parts)
 
 
 def _stepped_apart(
-    model: Model, windows: Sequence[Sequence[int]], expected: Sequence[Logits]
+    graph: Graph, windows: Sequence[Sequence[int]], expected: Sequence[Logits]
 ) -> float:
     """Return the same for windows of one length, a token of each at a time."""
-    decoder = model.new_decoder(len(windows))
+    decoder = graph.decoder(len(windows))
     largest = 0.0
     for tokens, logits in zip(zip(*windows, strict=True), zip(*expected, strict=True), strict=True):
         largest = max(largest, float(np.abs(decoder.step(tokens) - np.stack(logits)).max()))

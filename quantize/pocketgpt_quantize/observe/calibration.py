@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from pocketgpt import QuantizationError
-from pocketgpt.engine.cache import KeyValueCache
+from pocketgpt.engine.contract import Array, past_names, present_names, text_feeds
+from pocketgpt.engine.fused import every_token
+from pocketgpt.engine.ort_session import open_session, run_bound
 from pocketgpt.folder.config import ModelConfig
 
 from ..graph.fold import Fold
@@ -24,8 +26,6 @@ from .heap import trim_heap
 MAX_TOKENS = 32_768
 CHUNK = 128  # tokens; every product's inputs for these are in memory at once
 
-EVERY_ROW = ort.OrtValue.ortvalue_from_numpy(np.array(0, np.int64))  # num_logits_to_keep
-PAST, PRESENT = "past_key_values", "present"
 
 Activations = dict[str, Floats]
 
@@ -95,13 +95,13 @@ class Recorder:
         names = [self._inputs[weight] for weight in weights]
         # It lives as long as this run.
         session = open_sparingly(_cut(ir.load(self._source), names), self._source.parent)
-        cache = KeyValueCache(self._config, np.float32)
-        cache.reserve(min(context, len(self._token_ids)))
+        shape = (1, self._config.n_head, min(context, len(self._token_ids)), self._config.head_dim)
+        cache = {n: np.zeros(shape, np.float32) for n in past_names(self._config.n_layer)}
         for start in range(0, len(self._token_ids), context):
             window = self._token_ids[start : start + context]
             for begin in range(0, len(window), CHUNK):
                 binding = _bind(session, names, window[begin : begin + CHUNK], begin, cache)
-                session.run_with_iobinding(binding)
+                run_bound(session, binding)
                 outputs = binding.get_outputs()[: len(names)]
                 yield {w: o.numpy()[0] for w, o in zip(weights, outputs, strict=True)}
 
@@ -150,54 +150,35 @@ def check_length(token_ids: Sequence[int]) -> None:
         )
 
 
-def feeds_of(token_ids: Sequence[int], begin: int) -> dict[str, NDArray[np.generic]]:
-    """Return what a graph takes for a text's tokens from `begin` on, but for the cache."""
-    positions = np.arange(begin, begin + len(token_ids), dtype=np.int64)
-    return {
-        "input_ids": np.array([token_ids], np.int64),
-        "position_ids": positions[None],
-        "attention_mask": np.ones((1, begin + len(token_ids)), np.int64),
-    }
-
-
 def _bind(
     session: ort.InferenceSession,
     names: Sequence[str],
     token_ids: Sequence[int],
     begin: int,
-    cache: KeyValueCache,
+    cache: dict[str, Array],
 ) -> ort.IOBinding:
     """Bind a chunk's inputs, the outputs `names` first, and the caches in place."""
-    sides = (("key", cache.keys), ("value", cache.values))
-    caches = {f"{i}.{side}": buffer for side, buffers in sides for i, buffer in enumerate(buffers)}
-    given = feeds_of(token_ids, begin) | {f"{PAST}.{n}": buffer for n, buffer in caches.items()}
+    given = text_feeds(token_ids, begin) | cache
     binding = session.io_binding()
     for value in session.get_inputs():
         binding.bind_cpu_input(value.name, given[value.name])
     for value in session.get_overridable_initializers():
-        binding.bind_ortvalue_input(value.name, EVERY_ROW)
+        binding.bind_ortvalue_input(value.name, every_token())
     for name in names:
         binding.bind_output(name)
-    for value in session.get_outputs()[len(names) :]:
-        buffer = caches[value.name.removeprefix(f"{PRESENT}.")]
-        at = buffer.ctypes.data
-        binding.bind_output(value.name, "cpu", 0, buffer.dtype, buffer.shape, at)
+    outputs = {value.name for value in session.get_outputs()}
+    for past, present in zip(cache, present_names(len(cache) // 2), strict=True):
+        if present in outputs:
+            at = cache[past].ctypes.data
+            binding.bind_output(present, "cpu", 0, cache[past].dtype, cache[past].shape, at)
     return binding
 
 
 def open_sparingly(model: ir.Model, folder: Path) -> ort.InferenceSession:
     """Open a graph whose weights lie in a file in `folder`, and stay there."""
     trim_heap()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    key = "session.model_external_initializers_file_folder_path"
-    options.add_session_config_entry(key, str(folder))
-    options.add_session_config_entry("session.disable_prepacking", "1")  # no second copy of weights
-    options.enable_cpu_mem_arena = False  # which keeps more than it needs
-    # As nodes are listed: the default runs what is asked for late, and keeps all values until then.
-    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     content = ir.to_proto(model).SerializeToString()
-    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return open_session(content, sparing=True, weights_folder=folder)
 
 
 def _cut(model: ir.Model, names: Sequence[str]) -> ir.Model:
@@ -207,7 +188,7 @@ def _cut(model: ir.Model, names: Sequence[str]) -> ir.Model:
     """
     graph = model.graph
     values = {value.name: value for node in graph for value in node.outputs}
-    caches = [value for value in graph.outputs if str(value.name).startswith(PRESENT)]
+    caches = graph.outputs[1:]  # all but the logits
     for name in names:
         values[name].type = ir.TensorType(ir.DataType.FLOAT)
     graph.outputs[:] = [values[name] for name in names]

@@ -9,10 +9,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from pocketgpt.engine.contract import past_names, present_names, text_feeds
 from pocketgpt.folder.config import ModelConfig
 
 from ..graph.rewrite import add_initializer
-from .calibration import CHUNK, PAST, PRESENT, check_length, feeds_of, open_sparingly
+from .calibration import CHUNK, check_length, open_sparingly
 
 MASKED = -1e30  # what is below hides a token from attention
 
@@ -41,7 +42,8 @@ def record_ranges(
     """
     check_length(token_ids)
     session = open_sparingly(_with_extremes(ir.load(source), names), source.parent)
-    caches = [value.name for value in session.get_inputs() if value.name.startswith(PAST)]
+    caches = past_names(config.n_layer)
+    presents = present_names(config.n_layer)
     outputs = [value.name for value in session.get_outputs()[1:]]  # all but the logits
     empty = np.zeros((1, config.n_head, 0, config.head_dim), np.float32)
     lowest = highest = np.zeros(len(names), np.float32)
@@ -51,9 +53,9 @@ def record_ranges(
         for begin in range(0, len(window), CHUNK):
             chunk = window[begin : begin + CHUNK]
             found = dict(
-                zip(outputs, session.run(outputs, feeds_of(chunk, begin) | cache), strict=True)
+                zip(outputs, session.run(outputs, text_feeds(chunk, begin) | cache), strict=True)
             )
-            cache = {name: found.pop(name.replace(PAST, PRESENT)) for name in caches}
+            cache = {p: found.pop(name) for p, name in zip(caches, presents, strict=True)}
             lows, highs = np.array([*found.values()]).reshape(2, -1)
             lowest, highest = np.minimum(lowest, lows), np.maximum(highest, highs)
             progress(start + begin + len(chunk), len(token_ids))

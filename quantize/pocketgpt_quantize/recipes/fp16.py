@@ -17,10 +17,10 @@ import numpy as np
 import onnx_ir as ir
 
 from pocketgpt import QuantizationError
-from pocketgpt.folder.manifest import Variant, read_manifest
+from pocketgpt.folder.manifest import Variant
 
 from ..graph.rewrite import Product, array_of, load_graph, release
-from ..job import FP32, Job
+from ..job import Job
 from ..observe.calibration import Recorder
 from ..rounding.format import Floats
 from ..rounding.scheme import Scheme
@@ -45,7 +45,7 @@ def make_fp16(job: Job) -> Variant:
     model = load_graph(job.source)
     bits = to_half(model.graph, wide_values(job))
     job.save(model, job.step("writing"))
-    return job.made({name: bits[name] for name in read_manifest(job.folder).variant(FP32).bits})
+    return job.made({name: bits[name] for name in job.opened.record.bits})
 
 
 def make_q4f16(scheme: Scheme, job: Job) -> Variant:
@@ -58,7 +58,7 @@ def make_q4f16(scheme: Scheme, job: Job) -> Variant:
     model, bits = blockwise_model(scheme, job)
     rest = to_half(model.graph, wide)
     job.save(model, job.step("writing"))
-    known = read_manifest(job.folder).variant(FP32).bits
+    known = job.opened.record.bits
     return job.made(
         {name: bits.get(name) or rest[name] for name in known},
         method=method_of(job),

@@ -10,11 +10,11 @@ import numpy as np
 import onnx_ir as ir
 
 from pocketgpt.folder.config import ModelConfig
-from pocketgpt.folder.manifest import Variant, read_manifest
+from pocketgpt.folder.manifest import Variant
 
 from ..graph.fold import Fold, balanced, fold
 from ..graph.rewrite import halve_vectors, load_graph, products_of, quantize_blockwise
-from ..job import FP32, Job
+from ..job import Job
 from ..observe.calibration import Recorder, Spread
 from ..rounding.format import BlockwiseWeight, Floats, Format, quantize_weight
 from ..rounding.gptq import gptq
@@ -37,7 +37,7 @@ def make_blockwise(scheme: Scheme, job: Job) -> Variant:
     halve_vectors(model.graph)
     job.save(model)
     return job.made(
-        {**read_manifest(job.folder).variant(FP32).bits, **bits},
+        {**job.opened.record.bits, **bits},
         method=method_of(job),
     )
 

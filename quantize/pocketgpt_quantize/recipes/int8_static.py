@@ -20,7 +20,7 @@ from onnx_ir.passes.common import (
     ShapeInferencePass,
 )
 
-from pocketgpt.folder.manifest import Variant, read_manifest
+from pocketgpt.folder.manifest import Variant
 
 from ..graph.qdq import (
     LEVELS,
@@ -33,7 +33,7 @@ from ..graph.qdq import (
     round_value,
 )
 from ..graph.rewrite import add_initializer, add_rows, array_of, put_aside, release, save
-from ..job import FP32, Job
+from ..job import Job
 from ..observe.ranges import MASKED, Range, record_ranges
 from ..rounding.format import Floats
 
@@ -64,7 +64,7 @@ def make_int8_static(job: Job) -> Variant:
     ranges = record_ranges(job.source, job.config, tokens, made, step)
     _lower_masks(graph, ranges)
     grids = _grids(graph, ranges)
-    bits = dict.fromkeys(read_manifest(job.folder).variant(FP32).bits, 8)
+    bits = dict.fromkeys(job.opened.record.bits, 8)
     stored = [name for name in bits if name in graph.initializers]  # equal ones are stored once
     _store_constants(graph, stored)
     _store_weights(graph, stored, grids, job)

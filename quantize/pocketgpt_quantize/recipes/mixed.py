@@ -16,21 +16,14 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-import pocketgpt
 from pocketgpt import QuantizationError
-from pocketgpt.folder.manifest import (
-    FileRecord,
-    Variant,
-    read_manifest,
-    variant_path,
-    write_manifest,
-)
-from pocketgpt.text.tokenizer import Tokenizer
+from pocketgpt.engine.graph import Graph
+from pocketgpt.folder.manifest import Variant
 
 from ..graph.rewrite import halve_vectors, load_graph, products_of, save
-from ..job import FP32, Job
-from ..measure.loading import load_sparingly
-from ..measure.quality import Reference
+from ..job import Job
+from ..measure.loading import open_sparingly
+from ..measure.quality import Passage, Reference
 from ..rounding.format import BlockwiseWeight, Floats, Format
 from ..rounding.scheme import INT8, Q4, Kind, Scheme
 from .int8_q4 import Calibrated, rounded_model
@@ -57,7 +50,7 @@ def make_mixed(job: Job) -> Variant:
     count = fewest(len(order), holds)
     model, bits = mixer.model(mixed_scheme(order[:count]))
     job.save(model)
-    return job.made({**read_manifest(job.folder).variant(FP32).bits, **bits}, method="gptq")
+    return job.made({**job.opened.record.bits, **bits}, method="gptq")
 
 
 def fewest(most: int, holds: Callable[[int, int], bool]) -> int:
@@ -85,22 +78,27 @@ class Mixer:
     """Makes models of 4-bit and 8-bit weights and measures them; every weight is rounded once."""
 
     def __init__(self, job: Job) -> None:
-        """Split the calibration text and record what fp32 says about the part to measure on."""
+        """Split the calibration text and record what fp32 says about the part to measure on.
+
+        Of that, about a block of `Passage` at most.
+        """
         assert job.calibration is not None
         text = job.calibration.content
         cut = len(text) - min(round(HELD_OUT * len(text)), MEASURED)
         self._job = job
-        token_ids = Tokenizer(job.folder / "tokenizer.json").encode(text[:cut])
+        token_ids = job.tokenizer.encode(text[:cut])
         self._calibrated = Calibrated(job.source, job.config, token_ids)
-        model = load_sparingly(job.folder, FP32)
-        self._probe = self._recorded("probe", model, text[cut:][:PROBED])
-        self._reference = self._recorded("reference", model, text[cut:])
+        graph = open_sparingly(job.source, job.config, job.opened.record.bits)
+        self._probe = self._recorded("probe", graph, text[cut:][:PROBED])
+        self._reference = self._recorded("reference", graph, text[cut:])
 
-    def _recorded(self, name: str, model: pocketgpt.Model, text: str) -> Reference:
-        folder = self._job.scratch / name
+    def _recorded(self, name: str, graph: Graph, text: str) -> Reference:
+        job = self._job
+        folder = job.scratch.folder / name
         folder.mkdir()
         try:
-            return Reference(model, text, folder, continuations=False)
+            passage = Passage.of(text, job.tokenizer, job.config)
+            return Reference(graph, passage, folder, continuations=False)
         except QuantizationError as error:
             raise QuantizationError(
                 f"the calibration text is too short to measure on a part of it: {error}"
@@ -133,13 +131,11 @@ class Mixer:
         return max(figures["loss"], math.expm1(figures["kl_mean"]))
 
     def _measure(self, fine: Sequence[str], reference: Reference) -> tuple[dict[str, float], int]:
-        name, staging = self._job.name, self._job.staging
-        path = variant_path(name)
-        bits = self.write(mixed_scheme(fine), staging / path)
-        files = tuple(FileRecord.of(staging, file) for file in (path, f"{path}_data"))
-        entry = Variant(files, bits)
-        write_manifest(staging, read_manifest(staging).with_variant(name, entry))
-        return reference.compare(pocketgpt.load(staging, name)), entry.bytes
+        job = self._job
+        bits = self.write(mixed_scheme(fine), job.target)
+        figures = reference.figures(job.name, open_sparingly(job.target, job.config, bits))
+        weights = job.target.with_name(f"{job.target.name}_data")
+        return figures, job.target.stat().st_size + weights.stat().st_size
 
     def model(self, scheme: Scheme) -> tuple[ir.Model, dict[str, int]]:
         """Return the model of a scheme, and the bits of its weights, by name."""
@@ -154,7 +150,7 @@ class Mixer:
         return bits
 
     def _rounded(self, name: str, kind: Kind, weight: Floats, form: Format) -> BlockwiseWeight:
-        path = self._job.scratch / f"{name}.{form.bits}.npz"
+        path = self._job.scratch.path(f"{name} in {form.bits} bits").with_suffix(".npz")
         if not path.exists():
             made = self._calibrated.quantize(name, kind, weight, form)
             zeros = np.empty(0, np.uint8) if made.zero_points is None else made.zero_points

@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from pocketgpt.folder.manifest import Variant, read_manifest
+from pocketgpt.folder.manifest import Variant
 
 from ..graph.rewrite import (
     DOMAIN,
@@ -38,7 +38,7 @@ from ..graph.rewrite import (
     replace_biased,
     weights_of,
 )
-from ..job import FP32, Job
+from ..job import Job
 from ..observe.calibration import Recorder
 from ..rounding.format import BlockwiseWeight, Floats, Format, Rounded
 from ..rounding.gptq import gptq
@@ -80,7 +80,7 @@ def make_q8(job: Job) -> Variant:
         bits[name] = 8
         step(done + 1, len(layers))
     job.save(model)
-    known = read_manifest(job.folder).variant(FP32).bits
+    known = job.opened.record.bits
     return job.made({**known, **bits}, method="gptq")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from pocketgpt import QuantizationError
+from pocketgpt import OptionError
 from pocketgpt.folder.manifest import Variant
 
 from ..job import Job
@@ -50,8 +50,8 @@ def recipe_of(variant: str) -> Recipe:
     """Return the recipe of a variant.
 
     Raises:
-        QuantizationError: there is no variant of this name.
+        OptionError: there is no variant of this name.
     """
     if variant not in RECIPES:
-        raise QuantizationError(f"no variant is called {variant!r}; there are {', '.join(RECIPES)}")
+        raise OptionError(f"no variant is called {variant!r}; there are {', '.join(RECIPES)}")
     return RECIPES[variant]

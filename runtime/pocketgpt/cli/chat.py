@@ -7,11 +7,21 @@ from typing import Any
 
 from ..errors import OptionError
 from ..model import load
-from ..sessions.chat import Chat, read_format
+from ..sessions.chat import Chat
+from ..text.chat_template import read_format
 from .console import progress_console
 from .generation_flags import with_generation_flags
 from .interrupt import cancel_on_interrupt
-from .options import Folder, ProviderOption, ThreadsOption, VariantOption
+from .options import (
+    AdapterOption,
+    Folder,
+    ProviderOption,
+    ThreadsOption,
+    VariantOption,
+    adapter_name,
+    adapters_of,
+)
+from .streams import UnreadableLineError, read_line
 
 
 @with_generation_flags
@@ -20,6 +30,7 @@ def chat(
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    adapter: AdapterOption = None,
     *,
     generation: dict[str, Any],
 ) -> None:
@@ -29,36 +40,55 @@ def chat(
     template says, or without one in DialoGPT's format.
     """
     format_turns = read_format(folder)
-    model = load(folder, variant, provider=provider, threads=threads)
+    model = load(
+        folder,
+        variant,
+        provider=provider,
+        threads=threads,
+        adapters=adapters_of(adapter),
+    )
     model.resolve(generation)
-    conversation = Chat(model, format_turns)
-    while (line := _read_line()) is not None:
+    conversation = Chat(model, format_turns, adapter_name(adapter))
+    while (line := _next_line()) is not None:
         if line == "/new":
-            conversation = Chat(model, format_turns)
+            conversation = Chat(model, format_turns, adapter_name(adapter))
         elif line:
             _answer(conversation, line, generation)
 
 
 def _answer(conversation: Chat, line: str, generation: dict[str, Any]) -> None:
+    begun = False
     try:
         stream = conversation.reply(line, **generation)
-    except OptionError as error:  # this line's fault: the conversation goes on
-        progress_console.print(f"error: {error}", highlight=False, markup=False)
+        with cancel_on_interrupt(stream.cancel):
+            for piece in stream:
+                begun = True
+                print(piece, end="", flush=True)
+    except OptionError as error:  # this line's fault: the conversation goes on without it
+        if begun:
+            print()
+        _show(error)
         return
-    with cancel_on_interrupt(stream.cancel):
-        for piece in stream:
-            print(piece, end="", flush=True)
     print()
     assert stream.result is not None
     conversation.remember(stream.result.text)
 
 
-def _read_line() -> str | None:
-    """Return the next line, None at the end; the prompt is for people only."""
-    if sys.stdin.isatty():
+def _next_line() -> str | None:
+    """Return the next line, empty where it cannot be read, None at the end.
+
+    The prompt is for people only.
+    """
+    if sys.stdin is not None and sys.stdin.isatty():
         progress_console.print("> ", end="")
     try:
-        line = sys.stdin.readline()
+        return read_line()
     except KeyboardInterrupt:
         return None
-    return line.strip() if line else None
+    except UnreadableLineError as error:
+        _show(error)
+        return ""
+
+
+def _show(error: OptionError) -> None:
+    progress_console.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)

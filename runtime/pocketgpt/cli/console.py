@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -42,16 +43,28 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         def report(description: str, done: int, total: int) -> None:
             if description not in bars:
                 bars[description] = progress.add_task(description, total=total)
-            progress.update(bars[description], completed=done)
+            progress.update(bars[description], completed=done, total=total)
 
         yield report
 
 
 def print_json(result: Any) -> None:
-    """Print a result dataclass, or a list of them; field names are the keys."""
+    """Print a result dataclass, or a list of them; field names are the keys.
+
+    JSON has no infinity and no NaN: a number that is none is null.
+    """
     several = isinstance(result, list)
     fields = [dataclasses.asdict(one) for one in result] if several else dataclasses.asdict(result)
-    print(json.dumps(fields, ensure_ascii=False, indent=2))
+    print(json.dumps(_finite(fields), ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """Return what JSON can say of a value: None in the place of numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def variants_table(manifest: Manifest) -> Table:

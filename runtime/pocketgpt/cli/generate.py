@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import OptionError
 from ..generation.stream import BatchStream, Stream
 from ..model import load
 from .console import print_json, progress_console
 from .generation_flags import with_generation_flags, without_effect
 from .interrupt import INTERRUPTED, cancel_on_interrupt
-from .options import Folder, JsonOption, ProviderOption, ThreadsOption, VariantOption
+from .options import (
+    AdapterOption,
+    Folder,
+    JsonOption,
+    ProviderOption,
+    ThreadsOption,
+    VariantOption,
+    adapter_name,
+    adapters_of,
+)
+from .streams import read_standard_input
 
 
 @with_generation_flags
@@ -25,6 +33,7 @@ def generate(
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    adapter: AdapterOption = None,
     json: JsonOption = False,
     *,
     generation: dict[str, Any],
@@ -33,9 +42,15 @@ def generate(
 
     Ctrl-C ends the text with what was made; the exit code is then 130.
     """
-    text = _read_standard_input() if prompt == "-" else prompt
-    model = load(folder, variant, provider=provider, threads=threads)
-    stream: Stream | BatchStream = model.stream(text, **generation)
+    text = read_standard_input() if prompt == "-" else prompt
+    model = load(
+        folder,
+        variant,
+        provider=provider,
+        threads=threads,
+        adapters=adapters_of(adapter),
+    )
+    stream: Stream | BatchStream = model.stream(text, adapter=adapter_name(adapter), **generation)
     if (ignored := without_effect(generation)) and not json:
         progress_console.print(f"note: without --do-sample, {', '.join(ignored)} change nothing")
     with cancel_on_interrupt(stream.cancel) as interrupted:
@@ -64,10 +79,3 @@ def _print_whole(stream: Stream | BatchStream, json: bool) -> None:
         print_json(stream.result)
     elif isinstance(stream.result, list):
         print("\n---\n".join(result.text for result in stream.result))
-
-
-def _read_standard_input() -> str:
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise OptionError(f"the prompt on standard input is not UTF-8: {error}") from None

@@ -61,7 +61,7 @@ def inspect(
         result_console.print(f"{name + ':':9}{value}", highlight=False, soft_wrap=True)
     result_console.print(variants_table(manifest))
     for entry in manifest.variants.values():
-        for file in entry.files:
+        for file in entry.all_files:
             line = f"{file.sha256}  {file.bytes:>13,}  {file.path}"
             result_console.print(line, highlight=False, soft_wrap=True)
 
@@ -85,7 +85,7 @@ def _operators_table(phase: Phase, steps: int) -> Table:
     inside = sum(one.seconds for one in phase.operators)
     rows = [(one.operator, f"{one.calls // steps}", one.seconds) for one in phase.operators]
     for name, calls, seconds in [*rows, ("between them", "", phase.seconds - inside)]:
-        share = f"{seconds / phase.seconds:.1%}"
+        share = f"{seconds / phase.seconds:.1%}" if phase.seconds else ""
         table.add_row(name, calls, f"{seconds / steps * 1e3:.3f}", share)
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +61,8 @@ def quantize(
     """
     with needs_extra("quantize"):
         import pocketgpt_quantize
+        from pocketgpt_quantize.observe.heap import keep_arrays_off_the_heap
+    keep_arrays_off_the_heap()  # of this process, which is ours
     if plot is not None:
         check_picture_path(plot)
         from pocketgpt_quantize.plot import plot as draw
@@ -95,6 +98,9 @@ def parse_share(text: str) -> float:
         OptionError: it is neither.
     """
     try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        raise OptionError(f"--max-loss should look like 1% or 0.01, not {text!r}") from None
+        share = math.nan
+    if not math.isfinite(share):
+        raise OptionError(f"--max-loss should look like 1% or 0.01, not {text!r}")
+    return share

@@ -9,14 +9,30 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ..errors import OptionError
+from ..measure.score import checked_stride
+from ..measure.score_file import FileScore
 from ..model import load
-from .console import print_json, progress_bars, result_console
-from .options import Folder, JsonOption, ProviderOption, ThreadsOption, VariantOption
+from .console import print_json, progress_bars, progress_console, result_console
+from .options import (
+    AdapterOption,
+    Folder,
+    JsonOption,
+    ProviderOption,
+    ThreadsOption,
+    VariantOption,
+    adapter_name,
+    adapters_of,
+)
+from .streams import standard_input
 
 
 def score(
     folder: Folder,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="UTF-8 text files.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="UTF-8 text files; - for standard input."),
+    ],
     variant: VariantOption = None,
     stride: Annotated[
         int | None,
@@ -24,18 +40,44 @@ def score(
     ] = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    adapter: AdapterOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Score text files of any size: perplexity and bits per byte."""
-    model = load(folder, variant, provider=provider, threads=threads)
+    """Score text files of any size: perplexity and bits per byte.
+
+    A file may be a pipe; - reads standard input. One that cannot be scored is named on standard
+    error and the others get their figures; the exit code is then 1, or 2 if there is no other.
+    """
+    model = load(
+        folder,
+        variant,
+        provider=provider,
+        threads=threads,
+        adapters=adapters_of(adapter),
+    )
+    checked_stride(stride, model.config.n_positions)
+    scores: list[FileScore] = []
+    refusals: list[str] = []
     with progress_bars() as progress:
-        scores = [
-            model.score_file(path, stride=stride, progress=partial(progress, str(path)))
-            for path in files
-        ]
-    if json:
-        print_json(scores)
-        return
+        for path in files:
+            try:
+                file = standard_input() if str(path) == "-" else path
+                report = partial(progress, str(path))
+                found = model.score_file(
+                    file, stride=stride, adapter=adapter_name(adapter), progress=report
+                )
+                scores.append(found)
+            except OptionError as error:
+                refusals.append(f"error: {error}")
+    if scores:
+        print_json(scores) if json else _show(scores)
+    for refusal in refusals:
+        progress_console.print(refusal, highlight=False, markup=False, soft_wrap=True)
+    if refusals:
+        raise typer.Exit(1 if scores else 2)
+
+
+def _show(scores: list[FileScore]) -> None:
     table = Table("file")
     for heading in ("tokens", "bytes", "perplexity", "bits per byte"):
         table.add_column(heading, justify="right")

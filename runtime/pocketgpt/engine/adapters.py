@@ -13,9 +13,11 @@ alone heeds them; 1.32's `run_with_iobinding` passes over them. So they are boun
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..errors import AdapterError
+from .contract import LORA_A, LORA_B, LORA_BIAS
 from .peft_lora import Update, read_updates
 
-LORA_A, LORA_B, LORA_BIAS = "lora_A", "lora_B", "lora_bias"
 CHANGES = "pocketgpt.adapter_changes"  # the key in the graph's metadata
 _DTYPES: dict[str, type[np.floating[Any]]] = {
     "tensor(float)": np.float32,
@@ -64,6 +66,16 @@ class Adapter:
     def bytes(self) -> int:
         """Memory that its numbers take."""
         return sum(value.tensor_size_in_bytes() for value in self.values.values())
+
+    @cached_property
+    def sha256(self) -> str:
+        """A hash of the inputs: what tells this adapter from others of the same graph."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.values.items()):
+            array = value.numpy()
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
     def bind(self, binding: ort.IOBinding) -> None:
         """Switch the adapter on in the runs of a binding; all rows of a run share it."""

@@ -1,20 +1,17 @@
-"""Token ids in, logits out: forward passes of one text or several over a session, with a cache."""
+"""Token ids in, logits out: texts in slots, each with its cache, over a graph of either kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import onnxruntime as ort
-from numpy.typing import DTypeLike, NDArray
 
 from ..folder.config import ModelConfig
-from .cache import KeyValueCache
+from .buffers import Buffers
+from .contract import Array
+from .passes import Lengths, Logits, Passes
 
 PREFILL_CHUNK = 256  # tokens; skips half of the masked attention of one long pass
-PREFILL_TOGETHER = 1024  # tokens, padding included, that several rows' one pass may have
-_FIRST_CACHE = "past_key_values.0.key"
-_DTYPES: dict[str, DTypeLike] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class PrefillCancelledError(Exception):
@@ -22,188 +19,127 @@ class PrefillCancelledError(Exception):
 
 
 class Decoder:
-    """Feeds `batch_size` texts to the model, in chunks or token by token.
+    """Feeds texts to a model, in chunks or token by token; `Graph.decoder` makes one.
 
-    Everything is bound to ONNX Runtime in place: a step writes one token id, one position and one
-    element of the mask per row, and binds again only when the cache has grown or lost rows. Arrays
-    that it returns are its own and hold until its next call.
+    A text's length advances once a pass has succeeded: after one that failed everything is as it
+    was. Logits that come back are the decoder's own and hold until its next call.
 
     Attributes:
-        cache: the rows' keys and values.
-        evaluated_tokens: how many tokens it has run through the model so far.
+        lengths: `[slots]`, the tokens that each slot holds.
+        evaluated_tokens: how many tokens have run through the model so far.
     """
 
-    def __init__(
-        self, session: ort.InferenceSession, config: ModelConfig, batch_size: int = 1
-    ) -> None:
-        """Start with empty texts."""
-        self._session = session
-        self._config = config
-        cache_type = next(i.type for i in session.get_inputs() if i.name == _FIRST_CACHE)
-        self.cache = KeyValueCache(config, _DTYPES[cache_type], batch_size)
+    def __init__(self, passes: Passes, config: ModelConfig, cache: Buffers) -> None:
+        self.lengths: Lengths = np.zeros(cache.slots, np.int64)
         self.evaluated_tokens = 0
-        self._rows = np.arange(batch_size)
-        self._tokens = np.zeros((batch_size, 1), np.int64)
-        self._positions = np.zeros((batch_size, 1), np.int64)
-        self._mask = np.zeros((batch_size, 0), np.int64)
-        self._logits = np.zeros((batch_size, 1, config.vocab_size), np.float32)
-        self._step_binding: ort.IOBinding | None = None
-        self._room = 0  # steps until the cache has to grow
+        self._passes = passes
+        self._config = config
+        self._cache = cache
+
+    @property
+    def slots(self) -> int:
+        """How many texts there is room for."""
+        return self._cache.slots
+
+    @property
+    def engine_seconds(self) -> float:
+        """How long ONNX Runtime has run for this decoder in all."""
+        return self._passes.seconds
+
+    @property
+    def cache_bytes(self) -> int:
+        """Size of the cache's buffers."""
+        return self._cache.bytes
+
+    @property
+    def cache_capacity(self) -> int:
+        """Tokens that fit each slot before the buffers grow."""
+        return self._cache.capacity
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for `tokens` in every slot now: a cache that grows is copied."""
+        self._passes.settle()
+        self._cache.reserve(tokens)
 
     def prefill(
-        self, token_ids: Sequence[int], row: int = 0, cancelled: Callable[[], bool] = bool
-    ) -> NDArray[np.float32]:
-        """Append `token_ids`, at least one, to a row; return `[1, vocab_size]` after the last.
+        self, token_ids: Sequence[int], slot: int = 0, cancelled: Callable[[], bool] = bool
+    ) -> Logits:
+        """Append `token_ids`, at least one, to a slot; return `[1, vocab_size]` after the last.
 
         Raises:
             PrefillCancelledError: `cancelled` said so before a chunk.
+            InferenceError: ONNX Runtime could not run the graph.
         """
-        rows = slice(row, row + 1)
         for start in range(0, len(token_ids), PREFILL_CHUNK):
             if cancelled():
                 raise PrefillCancelledError
-            binding = self._bind_chunk(token_ids[start : start + PREFILL_CHUNK], row)
-            _bind_output(binding, "logits", self._logits[rows])
-            self._run_chunk(binding)
-        return self._logits[rows, 0]
-
-    def prefill_rows(
-        self, prompts: Sequence[Sequence[int]], cancelled: Callable[[], bool] = bool
-    ) -> NDArray[np.float32]:
-        """Fill every row, all empty, with its prompt; return `[batch_size, vocab_size]`.
-
-        Short prompts go in one pass, padded on the right; a long one goes alone, in chunks.
-
-        Raises:
-            PrefillCancelledError: `cancelled` said so before a pass.
-        """
-        first = 0
-        while first < len(prompts):
-            end = first + 1
-            longest = len(prompts[first])
-            while end < len(prompts):
-                longest = max(longest, len(prompts[end]))
-                if (end + 1 - first) * longest > PREFILL_TOGETHER:
-                    break
-                end += 1
-            if end - first == 1:
-                self.prefill(prompts[first], first, cancelled)
-            elif cancelled():
-                raise PrefillCancelledError
-            else:
-                self._prefill_together(prompts[first:end], slice(first, end))
-            first = end
-        return self._logits[:, 0]
-
-    def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
-        """Append `token_ids` to the only row; return `[tokens, vocab_size]` after each of them."""
-        binding = self._bind_chunk(token_ids, 0)
-        keep_all = ort.OrtValue.ortvalue_from_numpy(np.array(0, np.int64))
-        binding.bind_ortvalue_input("num_logits_to_keep", keep_all)
-        # ONNX Runtime allocates: a buffer must have the one row that is declared.
-        binding.bind_output("logits")
-        self._run_chunk(binding)
-        logits: NDArray[np.float32] = binding.get_outputs()[-1].numpy()[0]
+            logits = self.append(token_ids[start : start + PREFILL_CHUNK], slot)
         return logits
 
-    def step(self, token_ids: int | Sequence[int]) -> NDArray[np.float32]:
-        """Append one token to every row; return the logits `[batch_size, vocab_size]` after it."""
-        lengths = self.cache.lengths
-        if self._step_binding is None or not self._room:
-            self.cache.reserve(self.cache.length + 1)
-            self._bind_step()
-        self._tokens[:, 0] = token_ids
-        self._positions[:, 0] = lengths
-        self._mask[self._rows, lengths] = 1
-        self._session.run_with_iobinding(self._step_binding)
-        lengths += 1
-        self._room -= 1
-        self.evaluated_tokens += len(lengths)
-        return self._logits[:, 0]
+    def append(self, token_ids: Sequence[int], slot: int = 0) -> Logits:
+        """Append `token_ids`, at least one, in one pass; return `[1, vocab_size]` after them."""
+        logits = self._passes.append(token_ids, slot, int(self.lengths[slot]))
+        self._advance(slot, token_ids)
+        return logits
 
-    def keep_rows(self, rows: Sequence[int]) -> None:
-        """Drop all rows but `rows`, which ascend; row `rows[i]` becomes row i."""
-        self.cache.keep_rows(rows)
-        count = len(rows)
-        self._rows = self._rows[:count]
-        self._tokens, self._positions = self._tokens[:count], self._positions[:count]
-        self._logits = self._logits[:count]
-        self._step_binding = None
+    def score(self, token_ids: Sequence[int], slot: int = 0) -> Logits:
+        """Append `token_ids` in one pass; return `[tokens, vocab_size]` after each of them."""
+        logits = self._passes.append_all(token_ids, slot, int(self.lengths[slot]))
+        self._advance(slot, token_ids)
+        return logits
 
-    def copy_row(self, source: int, target: int, start: int = 0) -> None:
-        """Make row `target` equal to row `source`, where the first `start` tokens are the same."""
-        before = self.cache.lengths[target]
-        self.cache.copy_row(source, target, start)
-        if before != self.cache.lengths[target]:
-            self._step_binding = None
+    def fill(self, prompts: Sequence[Sequence[int]], first: int = 0) -> Logits:
+        """Fill as many slots from `first` on, all empty, in one pass, padded on the right.
 
-    def rewind(self, length: int, row: int = 0) -> None:
-        """Forget a row's tokens from `length` on."""
-        self.cache.lengths[row] = length
-        self._step_binding = None  # the mask it holds is longer
+        Returns:
+            `[prompts, vocab_size]`, the logits after each prompt's last token.
+        """
+        logits = self._passes.fill(prompts, first)
+        for slot, prompt in enumerate(prompts, first):
+            self._advance(slot, prompt)
+        return logits
 
-    def fork(self) -> Decoder:
-        """Return a decoder of its own with the same texts."""
-        twin = type(self)(self._session, self._config, self.cache.batch_size)
-        twin.cache = self.cache.copy()
-        return twin
+    def step(self, token_ids: int | Sequence[int]) -> Logits:
+        """Append one token to each of the first slots; return `[tokens, vocab_size]` after them."""
+        token_ids = [token_ids] if isinstance(token_ids, int) else token_ids
+        count = len(token_ids)
+        logits = self._passes.step(token_ids, self.lengths[:count])
+        self.lengths[:count] += 1
+        self.evaluated_tokens += count
+        return logits
 
-    def _prefill_together(self, prompts: Sequence[Sequence[int]], rows: slice) -> None:
-        lengths = np.array([len(prompt) for prompt in prompts])
-        self.cache.reserve(int(lengths.max()))
-        positions = np.broadcast_to(np.arange(lengths.max()), (len(prompts), lengths.max()))
-        mask = positions < lengths[:, None]
-        token_ids = np.zeros(mask.shape, np.int64)
-        token_ids[mask] = np.concatenate(prompts)
-        binding = self._bind(
-            token_ids, np.ascontiguousarray(positions), mask.astype(np.int64), rows
-        )
-        _bind_output(binding, "logits", self._logits[rows])
-        self._run_chunk(binding)
-        self.cache.lengths[rows] = lengths
-        self.evaluated_tokens += int(lengths.sum())
+    def copy_slot(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
+        """Make slot `target` hold the first `end` tokens of `source`, or all of them.
 
-    def _bind_step(self) -> None:
-        # The mask is as long as the buffers and zero past the text: its length never changes, so
-        # nothing has to be bound again until the cache grows.
-        self._room = self.cache.capacity - self.cache.length
-        positions = np.arange(self.cache.capacity)
-        self._mask = (positions < self.cache.lengths[:, None]).astype(np.int64)
-        everyone = slice(0, self.cache.batch_size)
-        self._step_binding = self._bind(self._tokens, self._positions, self._mask, everyone)
-        _bind_output(self._step_binding, "logits", self._logits)
+        Args:
+            source: the slot to copy.
+            target: the slot that becomes like it.
+            start: how many tokens the two have in common already.
+            end: how many tokens `target` has afterwards.
+        """
+        self._passes.settle()
+        end = int(self.lengths[source]) if end is None else end
+        if end > start:
+            self._cache.copy_slot(source, target, start, end)
+        self.lengths[target] = end
 
-    def _bind_chunk(self, token_ids: Sequence[int], row: int) -> ort.IOBinding:
-        start = int(self.cache.lengths[row])
-        end = start + len(token_ids)
-        self.cache.reserve(end)
-        self.cache.lengths[row] = end
+    def rewind(self, length: int, slot: int = 0) -> None:
+        """Forget a slot's tokens from `length` on."""
+        self._passes.settle()
+        self.lengths[slot] = length
+
+    def read(self, slot: int = 0) -> tuple[Array, Array]:
+        """Return a slot's keys and values, copied: each `[n_layer, n_head, tokens, head_dim]`."""
+        self._passes.settle()
+        return self._cache.read(slot, int(self.lengths[slot]))
+
+    def write(self, keys: Array, values: Array, slot: int = 0) -> None:
+        """Make a slot hold what `read` returned."""
+        self._passes.settle()
+        self._cache.reserve(keys.shape[2])
+        self._cache.write(slot, 0, keys, values)
+        self.lengths[slot] = keys.shape[2]
+
+    def _advance(self, slot: int, token_ids: Sequence[int]) -> None:
+        self.lengths[slot] += len(token_ids)
         self.evaluated_tokens += len(token_ids)
-        positions = np.arange(start, end, dtype=np.int64)[None]
-        mask = np.ones((1, end), np.int64)
-        return self._bind(np.array([token_ids], np.int64), positions, mask, slice(row, row + 1))
-
-    def _run_chunk(self, binding: ort.IOBinding) -> None:
-        self._session.run_with_iobinding(binding)
-        self._step_binding = None  # the mask it holds is short of the chunk
-
-    def _bind(
-        self,
-        input_ids: NDArray[np.int64],
-        position_ids: NDArray[np.int64],
-        attention_mask: NDArray[np.int64],
-        rows: slice,
-    ) -> ort.IOBinding:
-        binding = self._session.io_binding()
-        binding.bind_cpu_input("input_ids", input_ids)
-        binding.bind_cpu_input("position_ids", position_ids)
-        binding.bind_cpu_input("attention_mask", attention_mask)
-        for side, buffers in (("key", self.cache.keys), ("value", self.cache.values)):
-            for layer, buffer in enumerate(buffers):
-                binding.bind_cpu_input(f"past_key_values.{layer}.{side}", buffer[rows])
-                _bind_output(binding, f"present.{layer}.{side}", buffer[rows])
-        return binding
-
-
-def _bind_output(binding: ort.IOBinding, name: str, array: NDArray[np.generic]) -> None:
-    binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

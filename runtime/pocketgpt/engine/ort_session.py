@@ -1,4 +1,4 @@
-"""Opening an ONNX Runtime session: the one place where its options and errors are dealt with."""
+"""Opening and running ONNX Runtime sessions: the one place where its options and errors are met."""
 
 from __future__ import annotations
 
@@ -7,37 +7,44 @@ from pathlib import Path
 import onnxruntime as ort
 
 from .. import validate
-from ..errors import ModelFolderError, ProviderError
+from ..errors import InferenceError, ModelFolderError, ProviderError
 from .providers import CPU, Provider, check_active, resolve_provider
 from .threads import physical_cores
 
+MOST_THREADS = 4096  # ONNX Runtime makes as many as it is told, and dies of too many
 _ERRORS_ONLY = 3
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+_REASON_CHARACTERS = 400
 
 
 def open_session(
-    path: Path,
+    graph: Path | bytes,
     *,
     provider: Provider = "auto",
     threads: int | None = None,
     profile: Path | None = None,
     sparing: bool = False,
+    weights_folder: Path | None = None,
 ) -> ort.InferenceSession:
     """Open a graph.
 
     Args:
-        path: the .onnx file.
+        graph: the .onnx file, or what would be in it.
         provider: what `resolve_provider` takes.
         threads: threads within an operator; None for this process's physical cores.
         profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
         sparing: whether to take less memory rather than less time: float32 weights are read where
             they lie in their file, with no second copy laid out for the kernels.
+        weights_folder: where the weights' file lies, for a graph that comes as bytes.
 
     Raises:
-        OptionError: `threads` is no whole number above 0, or the provider cannot be read.
+        OptionError: `threads` is no whole number from 1 to 4096, or the provider cannot be read.
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
         ModelFolderError: ONNX Runtime cannot load the graph.
     """
-    validate.whole("threads", threads, at_least=1, optional=True)
+    if threads is not None:
+        validate.whole("threads", threads, at_least=1)
+        validate.number("threads", threads, at_most=MOST_THREADS)
     name, provider_options = resolve_provider(provider)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or physical_cores()
@@ -46,18 +53,41 @@ def open_session(
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
+    if weights_folder is not None:
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(weights_folder))
     if sparing:
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.enable_cpu_mem_arena = False
+        # As nodes are listed: the default runs what is asked for late, and keeps all until then.
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     try:
         # Without fallback: a provider that fails is an error, never a slow run on another.
         session = ort.InferenceSession(
-            path, options, providers=[(name, provider_options)], enable_fallback=0
+            graph, options, providers=[(name, provider_options)], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-        reason = str(error).splitlines()[0]
+        where = graph if isinstance(graph, Path) else "a graph in memory"
         if name != CPU:
-            raise ProviderError(f"provider {name!r} cannot run {path}: {reason}") from error
-        raise ModelFolderError(f"ONNX Runtime cannot load {path}: {reason}") from error
+            raise ProviderError(f"provider {name!r} cannot run {where}: {reason(error)}") from error
+        raise ModelFolderError(f"ONNX Runtime cannot load {where}: {reason(error)}") from error
     check_active(name, session)
     return session
+
+
+def run_bound(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
+    """Run a graph over what is bound.
+
+    Raises:
+        InferenceError: ONNX Runtime could not: the weights or the inputs do not fit the graph, or
+            memory or a device gave out.
+    """
+    try:
+        session.run_with_iobinding(binding)
+    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        raise InferenceError(f"ONNX Runtime cannot run the graph: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Return an error's first line, at a bearable length; its kind where it says nothing."""
+    lines = str(error).splitlines()
+    return lines[0][:_REASON_CHARACTERS] if lines and lines[0] else type(error).__name__

@@ -6,7 +6,6 @@ rank-stabilized one `alpha / sqrt(r)` (https://arxiv.org/abs/2312.03732).
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import AdapterError
 from ..extras import needs_extra
+from ..folder.json_file import read_json_object
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 EXTRA = "adapters"
@@ -105,17 +105,11 @@ def _update(
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
-    try:
-        fields = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise AdapterError(
             f"{folder} has no {CONFIG}: an adapter is a folder that PEFT's save_pretrained wrote"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise AdapterError(f"{path} cannot be read ({type(error).__name__})") from None
-    if not isinstance(fields, dict):
-        raise AdapterError(f"{path} should hold a JSON object")
-    return fields
+        )
+    return read_json_object(path, AdapterError, remedy="save the adapter again")
 
 
 def _check_kind(folder: Path, fields: Mapping[str, Any]) -> None:
@@ -188,6 +182,8 @@ def _read_tensors(folder: Path) -> Iterator[tuple[str, Floats]]:
         from safetensors import SafetensorError, deserialize
     path = folder / WEIGHTS
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError("it is no file")
         tensors = sorted(deserialize(path.read_bytes()), key=itemgetter(0))
     except FileNotFoundError:
         raise AdapterError(

@@ -1,82 +1,139 @@
-"""Decoding a graph of standard operators, whose cache comes back as new arrays from every pass."""
+"""Passes over a portable graph, whose cache comes back as new arrays from every pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .decoder import PREFILL_CHUNK, Decoder, PrefillCancelledError
+from ..folder.config import ModelConfig
+from .buffers import Buffers
+from .contract import (
+    ATTENTION_MASK,
+    INPUT_IDS,
+    POSITION_IDS,
+    SIDES,
+    Array,
+    output_names,
+    past_name,
+)
+from .passes import Lengths, Logits
+
+Run = Callable[[Sequence[str], Mapping[str, Array]], list[Array]]
 
 
-class PortableDecoder(Decoder):
-    """Feeds `batch_size` texts to a `portable` graph.
+@dataclass
+class _Live:
+    """What the last step made, which the next one takes as it is.
 
-    What `Decoder` is for the `fused` graph, which appends to its cache in place: here the filled
-    part of the cache goes into every pass, and what is new in the output is copied back. New tokens
-    stand behind the longest row's past, and the mask leaves out what lies between.
+    `present` are the cache's outputs for the slots stepped, of `counts` tokens each; `mask`,
+    `[slots, columns]`, tells which columns of theirs hold tokens: all new ones stand behind the
+    longest past.
     """
 
-    def prefill(
-        self, token_ids: Sequence[int], row: int = 0, cancelled: Callable[[], bool] = bool
-    ) -> NDArray[np.float32]:
-        """Append `token_ids`, at least one, to a row; return `[1, vocab_size]` after the last.
+    lengths: Lengths
+    mask: NDArray[np.bool_]
+    present: list[Array]
 
-        Raises:
-            PrefillCancelledError: `cancelled` said so before a chunk.
-        """
-        rows = slice(row, row + 1)
-        for start in range(0, len(token_ids), PREFILL_CHUNK):
-            if cancelled():
-                raise PrefillCancelledError
-            logits = self._pass([token_ids[start : start + PREFILL_CHUNK]], rows)
-            self._logits[rows, 0] = logits[:, -1]
-        return self._logits[rows, 0]
 
-    def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
-        """Append `token_ids` to the only row; return `[tokens, vocab_size]` after each of them."""
-        logits: NDArray[np.float32] = self._pass([token_ids], slice(0, 1))[0]
-        return logits
+class PortablePasses:
+    """A step hands the cache that came out of the one before on; all else goes by the buffers."""
 
-    def step(self, token_ids: int | Sequence[int]) -> NDArray[np.float32]:
-        """Append one token to every row; return the logits `[batch_size, vocab_size]` after it."""
-        self._tokens[:, 0] = token_ids
-        everyone = slice(0, self.cache.batch_size)
-        self._logits[:] = self._pass(self._tokens.tolist(), everyone)
-        return self._logits[:, 0]
+    def __init__(self, run: Run, config: ModelConfig, cache: Buffers) -> None:
+        self.seconds = 0.0
+        self._run = run
+        self._cache = cache
+        self._n_layer = config.n_layer
+        self._outputs = output_names(config.n_layer)
+        self._live: _Live | None = None
 
-    def _prefill_together(self, prompts: Sequence[Sequence[int]], rows: slice) -> None:
-        logits = self._pass(prompts, rows)
-        last = [len(prompt) - 1 for prompt in prompts]
-        self._logits[rows, 0] = logits[np.arange(len(prompts)), last]
+    def append(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
+        return self.append_all(token_ids, slot, start)[-1:]
 
-    def _pass(self, token_ids: Sequence[Sequence[int]], rows: slice) -> NDArray[np.float32]:
-        """Append to each of `rows` its tokens; return `[rows, most tokens, vocab_size]`."""
-        before = self.cache.lengths[rows].copy()
-        counts = np.array([len(ids) for ids in token_ids])
-        past, columns = int(before.max()), np.arange(counts.max())
-        given = columns < counts[:, None]
-        padded = np.zeros(given.shape, np.int64)
-        padded[given] = np.concatenate(token_ids)
-        mask = np.concatenate([np.arange(past) < before[:, None], given], axis=1)
-        feeds: dict[str, NDArray[np.generic]] = {
-            "input_ids": padded,
-            "attention_mask": mask.astype(np.int64),
-            "position_ids": np.where(given, before[:, None] + columns, 0),
+    def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
+        self.settle()
+        self._cache.reserve(start + len(token_ids))
+        keys, values = self._cache.read(slot, start)
+        past = [layer[None] for layer in (*keys, *values)]
+        mask = np.ones((1, start + len(token_ids)), np.bool_)
+        positions = np.arange(start, start + len(token_ids))[None]
+        logits, present = self._pass(np.array([token_ids], np.int64), mask, positions, past)
+        new = np.stack([array[0, :, start:] for array in present])
+        self._cache.write(slot, start, new[: self._n_layer], new[self._n_layer :])
+        every: Logits = logits[0]
+        return every
+
+    def fill(self, prompts: Sequence[Sequence[int]], first: int) -> Logits:
+        self.settle()
+        lengths = np.array([len(prompt) for prompt in prompts])
+        self._cache.reserve(int(lengths.max()))
+        positions = np.broadcast_to(np.arange(lengths.max()), (len(prompts), lengths.max()))
+        mask = positions < lengths[:, None]
+        token_ids = np.zeros(mask.shape, np.int64)
+        token_ids[mask] = np.concatenate(prompts)
+        keys, values = self._cache.read(first, 0)
+        empty = [np.repeat(layer[None], len(prompts), axis=0) for layer in (*keys, *values)]
+        logits, present = self._pass(token_ids, mask, np.where(mask, positions, 0), empty)
+        for row, length in enumerate(lengths.tolist()):
+            new = np.stack([array[row, :, :length] for array in present])
+            self._cache.write(first + row, 0, new[: self._n_layer], new[self._n_layer :])
+        last: Logits = logits[np.arange(len(prompts)), lengths - 1]
+        return last
+
+    def step(self, token_ids: Sequence[int], lengths: Lengths) -> Logits:
+        live = self._live
+        if live is None or not np.array_equal(live.lengths, lengths):
+            live = self._gather(lengths)
+        mask = np.concatenate([live.mask, np.ones((len(lengths), 1), np.bool_)], axis=1)
+        logits, present = self._pass(
+            np.array(token_ids, np.int64)[:, None], mask, lengths[:, None], live.present
+        )
+        self._live = _Live(lengths + 1, mask, present)
+        after: Logits = logits[:, 0]
+        return after
+
+    def settle(self) -> None:
+        """Write what the steps made into the buffers."""
+        live, self._live = self._live, None
+        if live is None:
+            return
+        self._cache.reserve(int(live.lengths.max()))
+        for slot, kept in enumerate(live.mask):
+            new = np.stack([array[slot, :, kept] for array in live.present])
+            new = np.moveaxis(new, 1, 2)  # a mask's axis comes first: [tokens, n_head, head_dim]
+            self._cache.write(slot, 0, new[: self._n_layer], new[self._n_layer :])
+
+    def _gather(self, lengths: Lengths) -> _Live:
+        """Read the first slots' texts from the buffers, side by side."""
+        self.settle()
+        longest = int(lengths.max())
+        self._cache.reserve(longest)
+        slots = [self._cache.read(slot, longest) for slot in range(len(lengths))]
+        keys = np.stack([keys for keys, _ in slots], axis=1)
+        values = np.stack([values for _, values in slots], axis=1)
+        mask = np.arange(longest) < lengths[:, None]
+        return _Live(lengths.copy(), mask, [*keys, *values])
+
+    def _pass(
+        self,
+        token_ids: NDArray[np.int64],
+        mask: NDArray[np.bool_],
+        positions: NDArray[np.int64],
+        past: Sequence[Array],
+    ) -> tuple[Logits, list[Array]]:
+        """Return `[slots, tokens, vocab_size]` and the grown cache, keys before values."""
+        feeds: dict[str, Array] = {
+            INPUT_IDS: token_ids,
+            ATTENTION_MASK: mask.astype(np.int64),
+            POSITION_IDS: np.ascontiguousarray(positions, np.int64),
         }
-        self.cache.reserve(int((before + counts).max()))
-        layers = range(self._config.n_layer)
-        names = [f"{layer}.{side}" for side in ("key", "value") for layer in layers]
-        buffers = [buffer[rows] for buffer in (*self.cache.keys, *self.cache.values)]
-        for name, buffer in zip(names, buffers, strict=True):
-            feeds[f"past_key_values.{name}"] = np.ascontiguousarray(buffer[:, :, :past])
-        outputs = ["logits", *(f"present.{name}" for name in names)]
-        logits, *present = self._session.run(outputs, feeds)
-        for buffer, grown in zip(buffers, present, strict=True):
-            for row, (start, count) in enumerate(zip(before, counts, strict=True)):
-                buffer[row, :, start : start + count] = grown[row, :, past : past + count]
-        self.cache.lengths[rows] = before + counts
-        self.evaluated_tokens += int(counts.sum())
-        found: NDArray[np.float32] = logits
-        return found
+        places = [(layer, side) for side in SIDES for layer in range(self._n_layer)]
+        for (layer, side), array in zip(places, past, strict=True):
+            feeds[past_name(layer, side)] = np.ascontiguousarray(array)
+        begin = time.perf_counter()
+        logits, *present = self._run(self._outputs, feeds)
+        self.seconds += time.perf_counter() - begin
+        return logits, [*present[::2], *present[1::2]]  # they come layer by layer

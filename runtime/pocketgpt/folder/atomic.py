@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import hashlib
 import json
 import os
+import platform
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # Linux, linux/fs.h
+_RENAME_SWAP = 2  # macOS, sys/stdio.h
+
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` (UTF-8) in one step: readers see the old file or the new one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    beside = Path(name)
+    """Replace `path` by `text` (UTF-8) in one step: readers see the old file or the new one.
+
+    A file that was there keeps its mode; a new one has what the process gives to new files.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        with beside.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        beside.chmod(0o644)  # mkstemp makes it private
+        if path.exists():
+            shutil.copymode(path, beside)
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -45,23 +53,45 @@ def staging_folder(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.partial-"
     for leftover in target.parent.glob(f"{glob.escape(prefix)}*"):
-        with _locked(leftover) as abandoned:
+        with locked(leftover) as abandoned:
             if abandoned:
                 shutil.rmtree(leftover, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
-    try:
-        staging.chmod(0o755)  # mkdtemp makes it private
-        with _locked(staging):
-            yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    while True:
+        staging = target.with_name(f"{prefix}{secrets.token_hex(8)}")
+        try:
+            staging.mkdir()
+            with locked(staging, wait=True):
+                if staging.exists():
+                    yield staging
+                    return
+                # Before it was locked, another process has taken it for abandoned.
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def os_error_line(error: OSError, target: Path) -> str:
+    """Say in one line what the system refused: to write `target`, or what has to do with another.
+
+    Args:
+        error: raised while `target` was built in a staging folder.
+        target: what was to be written.
+    """
+    reason = " ".join(str(error).split())
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
+    if path is None or any(".partial-" in part for part in path.parts) or path == target:
+        return f"{target} cannot be written: {reason}"
+    return f"{path} cannot be read or written: {error.strerror or reason}"
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
+def locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold a folder's lock, which the system drops when its holder dies; yield whether it is held.
 
     Where a system has no such locks (Windows), it never is, and leftovers stay.
+
+    Args:
+        folder: what to lock.
+        wait: for another holder to let go of it.
     """
     try:
         import fcntl
@@ -72,13 +102,28 @@ def _locked(folder: Path) -> Iterator[bool]:
         return
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             yield False
         else:
             yield True
     finally:
         os.close(handle)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; return False where the system or file system cannot."""
+    names = os.fsencode(one), os.fsencode(other)
+    try:
+        library = ctypes.CDLL(None)
+        if platform.system() == "Linux":
+            flags = ctypes.c_uint(_RENAME_EXCHANGE)
+            done = library.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], flags)
+        else:
+            done = library.renamex_np(*names, ctypes.c_uint(_RENAME_SWAP))
+    except (AttributeError, OSError, TypeError):  # another system, or an older C library
+        return False
+    return bool(done == 0)
 
 
 def sha256(path: Path) -> str:

@@ -1,45 +1,63 @@
-"""`pocketgpt.json`: what a model folder holds, where it came from and how good each variant is."""
+"""`pocketgpt.json`: what a model folder holds, where it came from and how good each variant is.
+
+Variants that replace others are installed in steps, of which only one counts. The manifest first
+gets, beside what it says, what it will say (`Manifest.installing`); then the folder `onnx` is
+exchanged with one that holds the new files, in one step; then the manifest says the new alone.
+Whoever reads in between, or after a kill, tells by the graphs' hashes which of the two holds.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from ..errors import ModelFolderError, VariantNotFoundError
 from . import atomic
+from .fields import is_line, is_number, is_numbers, is_sha256, is_whole, require
+from .file_record import FileRecord, check_files
+from .json_file import read_json_object
+from .paths import check_inside, is_plain_name
 
 MANIFEST = "pocketgpt.json"
 FORMAT_VERSION = 1
+GraphKind = Literal["fused", "portable"]
+GRAPHS: tuple[GraphKind, ...] = ("fused", "portable")
+# What the runtime reads beside the graph, and the texts; a manifest has their hashes.
+RUNTIME_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+REQUIRED_FILES = ("config.json", "tokenizer.json")
+TEXTS = ("evaluation.txt", "calibration.txt")
+_LARGEST = 16 * 2**20  # bytes of a manifest; a variant takes some 20,000 for a model of 48 layers
+_VERSION = re.compile(r"\d{1,5}(\.\d{1,5}){0,3}")
 
-
-@dataclass(frozen=True)
-class FileRecord:
-    """One file of a variant: its path relative to the folder, size in bytes and SHA-256."""
-
-    path: str
-    bytes: int
-    sha256: str
-
-    @classmethod
-    def of(cls, folder: Path, path: str) -> FileRecord:
-        """Measure a file that lies in `folder`."""
-        return cls(path, (folder / path).stat().st_size, atomic.sha256(folder / path))
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True)
 class Variant:
     """One precision of the model.
 
-    `bits` gives the stored bits per weight of every weight tensor; `quality` the figures measured
-    on the text that `evaluation_sha256` names; `method` how the weights were rounded, and
-    `calibration_sha256` the text that helped; `max_loss` the rise of perplexity that was allowed,
-    and `loss_accepted` whether a greater one was, on request. `tolerance` is what a logit may
-    differ by with what is computed together with it (in one pass, in chunks, token by token); a
-    greedy token differs only where it covers the margin. fp32 promises the same tokens: None.
+    `files` are its graph and its weights; `adapter_graph`, if there is one, the same graph with
+    places for LoRA adapters, over those weights; `bits` gives the stored bits of every weight
+    tensor; `quality` the figures measured on the text that `evaluation_sha256` names; `method` how
+    the weights were rounded, and `calibration_sha256` the text that helped; `max_loss` the rise of
+    perplexity that was allowed, and `loss_accepted` whether a greater one was, on request.
+    `tolerance` is what a logit may differ by with what is computed together with it (in one pass,
+    in chunks, token by token); a greedy token differs only where it covers the margin. fp32
+    promises the same tokens: None.
+
+    Raises:
+        ValueError: a field is of a wrong type or out of range.
     """
 
     files: tuple[FileRecord, ...]
@@ -51,11 +69,31 @@ class Variant:
     max_loss: float | None = None
     loss_accepted: bool = False
     tolerance: float | None = None
+    adapter_graph: FileRecord | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        require("files", self.files, len(self.files) == 2)
+        bits_hold = is_numbers(self.bits) and all(is_whole(b, 1, 64) for b in self.bits.values())
+        require("bits", self.bits, bits_hold)
+        require("quality", self.quality, is_numbers(self.quality))
+        require("method", self.method, self.method is None or is_line(self.method))
+        for name in ("evaluation_sha256", "calibration_sha256"):
+            require(name, value := getattr(self, name), value is None or is_sha256(value))
+        for name in ("max_loss", "tolerance"):
+            value = getattr(self, name)
+            require(name, value, value is None or (is_number(value) and value >= 0))
+        require("loss_accepted", self.loss_accepted, isinstance(self.loss_accepted, bool))
 
     @property
     def bytes(self) -> int:
         """Size on disk of all its files."""
-        return sum(file.bytes for file in self.files)
+        return sum(file.bytes for file in self.all_files)
+
+    @property
+    def all_files(self) -> tuple[FileRecord, ...]:
+        """Its graph, its weights, and its graph with places for adapters if there is one."""
+        return self.files if self.adapter_graph is None else (*self.files, self.adapter_graph)
 
 
 @dataclass(frozen=True)
@@ -64,15 +102,22 @@ class Manifest:
 
     `source` names the checkpoint, `revision` its commit where it came from the hub, `base` what it
     was merged into where it is an adapter, `tokenizer` where that came from if from elsewhere;
-    `opset` is the fp32 graph's;
+    `opset` is the fp32 graph's; `min_onnxruntime` the oldest ONNX Runtime that runs it;
     `parameters` counts its weights; `proof` holds the worst absolute differences between the fp32
     graph's logits and PyTorch's, by check, and how many texts the tokenizers treat differently;
-    `evaluation_sha256` names the text that the latest `quality` figures were measured on.
+    `evaluation_sha256` names the text that the latest `quality` figures were measured on;
+    `companions` are the files beside the graphs: configuration, tokenizer, texts.
+
+    `installing` is what it will be once the variants that are being installed are in place; read
+    by `read_manifest`, there is none.
+
+    Raises:
+        ValueError: a field is of a wrong type or out of range.
     """
 
     producer: str
     source: str
-    graph: str
+    graph: GraphKind
     opset: int
     min_onnxruntime: str
     proof: Mapping[str, float]
@@ -82,7 +127,35 @@ class Manifest:
     revision: str | None = None
     base: str | None = None
     tokenizer: str | None = None
+    companions: tuple[FileRecord, ...] = ()
+    installing: Manifest | None = None
     format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name in ("producer", "source"):
+            require(name, value := getattr(self, name), is_line(value))
+        for name in ("revision", "base", "tokenizer"):
+            require(name, value := getattr(self, name), value is None or is_line(value))
+        require("graph", self.graph, self.graph in GRAPHS)
+        require("opset", self.opset, is_whole(self.opset, 1, 10_000))
+        oldest = self.min_onnxruntime
+        holds = isinstance(oldest, str) and _VERSION.fullmatch(oldest) is not None
+        require("min_onnxruntime", oldest, holds)
+        require("proof", self.proof, is_numbers(self.proof))
+        text = self.evaluation_sha256
+        require("evaluation_sha256", text, text is None or is_sha256(text))
+        count = self.parameters
+        require("parameters", count, count is None or is_whole(count, 0))
+        require("variants", self.variants, bool(self.variants))
+        for name, variant in self.variants.items():
+            require("a variant's name", name, is_plain_name(name))
+            paths = [record.path for record in variant.files]
+            require(f"{name}'s files", paths, paths == variant_files(name))
+            if variant.adapter_graph is not None:
+                path = variant.adapter_graph.path
+                holds = path == adapter_graph_path(name) and self.graph == "fused"
+                require(f"{name}'s adapter_graph", path, holds)
 
     def variant(self, name: str) -> Variant:
         """Return a variant by its name.
@@ -113,71 +186,106 @@ def adapter_graph_path(name: str) -> str:
     return variant_path(name).removesuffix(".onnx") + "_lora.onnx"
 
 
+def variant_files(name: str) -> list[str]:
+    """Return where a variant's two files lie: its graph, its weights."""
+    return [variant_path(name), f"{variant_path(name)}_data"]
+
+
+def record_files(folder: Path, name: str) -> tuple[FileRecord, ...]:
+    """Measure a variant's two files."""
+    return tuple(FileRecord.of(folder, path) for path in variant_files(name))
+
+
+def record_adapter_graph(folder: Path, name: str) -> FileRecord | None:
+    """Measure a variant's graph with places for adapters; None where there is none."""
+    path = adapter_graph_path(name)
+    return FileRecord.of(folder, path) if (folder / path).is_file() else None
+
+
+def record_companions(folder: Path) -> tuple[FileRecord, ...]:
+    """Measure the files beside the graphs, those that are there."""
+    present = [name for name in (*RUNTIME_FILES, *TEXTS) if (folder / name).is_file()]
+    return tuple(FileRecord.of(folder, name) for name in present)
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into `folder`, replacing an older one in one step."""
-    atomic.write_json(folder / MANIFEST, dataclasses.asdict(manifest))
+    fields = dataclasses.asdict(manifest)
+    for part in filter(None, (fields, fields["installing"])):
+        if part["installing"] is None:
+            del part["installing"]
+    atomic.write_json(folder / MANIFEST, fields)
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read a folder's manifest.
+
+    Fields that this version does not know are passed over: a later one of the same format may add
+    some.
 
     Raises:
         ModelFolderError: there is no folder, no manifest, or one that cannot be understood.
     """
     if not folder.is_dir():
         raise ModelFolderError(f"{folder} is not a folder; 'pocketgpt export' makes model folders")
-    try:
-        fields: Any = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except FileNotFoundError:
+    path = check_inside(folder, MANIFEST)
+    if not path.exists():
         raise ModelFolderError(
             f"{folder} has no {MANIFEST}, so it is not a model folder; "
             "a checkpoint becomes one by 'pocketgpt export CHECKPOINT FOLDER'"
-        ) from None
-    except (OSError, ValueError) as error:
+        )
+    fields = read_json_object(path, largest=_LARGEST)
+    version = fields.get("format_version")
+    if version != FORMAT_VERSION or isinstance(version, bool):
         raise ModelFolderError(
-            f"{folder / MANIFEST} cannot be read ({error}); export the model again"
-        ) from None
-    version = fields.get("format_version") if isinstance(fields, dict) else None
-    if version != FORMAT_VERSION:
-        raise ModelFolderError(
-            f"{folder / MANIFEST} has format_version {version}, this PocketGPT reads "
+            f"{path} has format_version {version!a:.60}, this PocketGPT reads "
             f"{FORMAT_VERSION}; export the model again"
         )
     try:
-        return _parse(fields)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelFolderError(
-            f"{folder / MANIFEST} is damaged ({type(error).__name__}: {error}); "
-            "export the model again"
-        ) from None
+        manifest = _manifest_of(fields)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ModelFolderError(f"{path} is damaged ({what:.200}); export the model again") from None
+    return _that_holds(folder, manifest)
 
 
-def _parse(fields: dict[str, Any]) -> Manifest:
+def _that_holds(folder: Path, manifest: Manifest) -> Manifest:
+    """Return the manifest, or where the variants it is installing are in place, what it will be."""
+    after = manifest.installing
+    if after is None:
+        return manifest
+    before = {name: variant.all_files for name, variant in manifest.variants.items()}
+    changed = [v.all_files for n, v in after.variants.items() if before.get(n) != v.all_files]
+    installed = all(_is_there(folder, record) for files in changed for record in files)
+    return after if installed else dataclasses.replace(manifest, installing=None)
+
+
+def _is_there(folder: Path, record: FileRecord) -> bool:
+    """Whether a recorded file is in place: a graph by its hash, its weights by their size."""
+    try:
+        check_files(folder, [record], verify=record.path.endswith(".onnx"))
+    except ModelFolderError:
+        return False
+    return True
+
+
+def _manifest_of(fields: Mapping[str, Any], *, whole: bool = True) -> Manifest:
+    """Make a manifest; of one that is being installed, `whole` is false: it has no other in it."""
     variants = {}
     for name, variant in fields["variants"].items():
-        records = tuple(FileRecord(**record) for record in variant["files"])
-        variants[name] = Variant(**{**variant, "files": records})
-    return Manifest(**{**fields, "variants": variants})
+        files = tuple(_record_of(FileRecord, record) for record in variant["files"])
+        graph = variant.get("adapter_graph")
+        adapters = None if graph is None else _record_of(FileRecord, graph)
+        parts = {"files": files, "adapter_graph": adapters}
+        variants[name] = _record_of(Variant, {**variant, **parts})
+    companions = tuple(_record_of(FileRecord, record) for record in fields.get("companions", ()))
+    installing = fields.get("installing")
+    after = _manifest_of(installing, whole=False) if whole and installing is not None else None
+    rest = {"variants": variants, "companions": companions, "installing": after}
+    return _record_of(Manifest, {**fields, **rest})
 
 
-def check_files(folder: Path, variant: Variant, *, verify: bool) -> None:
-    """Check that a variant's files are there with the recorded sizes and, if `verify`, hashes.
-
-    Raises:
-        ModelFolderError: a file is missing or altered.
-    """
-    for record in variant.files:
-        path = folder / record.path
-        if not path.is_file():
-            raise ModelFolderError(f"{path} is missing; copy it again or make the variant again")
-        size = path.stat().st_size
-        if size != record.bytes:
-            raise ModelFolderError(
-                f"{path} has {size} bytes, the manifest says {record.bytes}; "
-                "copy it again or make the variant again"
-            )
-        if verify and atomic.sha256(path) != record.sha256:
-            raise ModelFolderError(
-                f"{path} was altered: its sha256 is not the manifest's; "
-                "copy it again or make the variant again"
-            )
+def _record_of(kind: type[_Record], fields: Mapping[str, Any]) -> _Record:
+    """Make a dataclass of the fields it has; a TypeError names one that is missing."""
+    known = {known.name for known in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in fields.items() if name in known})

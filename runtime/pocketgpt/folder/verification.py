@@ -1,4 +1,4 @@
-"""Whether a model folder still is what was exported: every variant's files against their hashes."""
+"""Whether a model folder still is what was exported: every file against its hash."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ..errors import ModelFolderError
-from .manifest import check_files, read_manifest
+from .file_record import check_files
+from .manifest import RUNTIME_FILES, TEXTS, read_manifest
+from .opening import check_companions
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Verification:
 def verify_files(
     folder: str | os.PathLike[str], progress: Callable[[str, int, int], None] | None = None
 ) -> Verification:
-    """Check names, sizes and sha256 of every variant's files.
+    """Check names, sizes and sha256 of every variant's files, and of the files beside them.
 
     Args:
         folder: a model folder.
@@ -45,15 +48,25 @@ def verify_files(
         ModelFolderError: the folder is missing, or its manifest is damaged.
     """
     folder = Path(folder)
-    variants = read_manifest(folder).variants
-    found = Verification({name: variant.bytes for name, variant in variants.items()})
+    manifest = read_manifest(folder)
+    variants = manifest.variants
+    failures = []
     for done, variant in enumerate(variants.values()):
         if progress:
             progress("checking files", done, len(variants))
-        try:
-            check_files(folder, variant, verify=True)
-        except ModelFolderError as error:
-            found = found.with_failure(str(error))
+        failures += _failures(partial(check_files, folder, variant.all_files, verify=True))
+    for name in dict.fromkeys([*RUNTIME_FILES, *TEXTS, *(c.path for c in manifest.companions)]):
+        failures += _failures(partial(check_companions, folder, manifest, [name]))
     if progress:
         progress("checking files", len(variants), len(variants))
-    return found
+    sizes = {name: variant.bytes for name, variant in variants.items()}
+    return Verification(sizes, failures=tuple(failures))
+
+
+def _failures(check: Callable[[], None]) -> list[str]:
+    """Return what a check complains of: nothing, or one line."""
+    try:
+        check()
+    except ModelFolderError as error:
+        return [str(error)]
+    return []

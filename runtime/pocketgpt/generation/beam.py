@@ -1,63 +1,97 @@
 """Beam search and beam sampling, after `_beam_search` in transformers' `generation/utils.py`.
 
 Scores are float32 and unfinished texts stand in as very bad ones, both as there, so that the same
-texts win. The cache is reordered differently: see `_Slots`.
+texts win. The cache is reordered differently: see `_Rows`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.decoder import Decoder, PrefillCancelledError
-from ..text.tokenizer import TextStream, Tokenizer
+from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
-from .pipeline import constrain, nothing_left, warp
 from .processors import Logits, log_softmax
-from .sequence import Row
+from .results import FinishReason
+from .sampler import nothing_left
+from .sequence import Piece, TokenSequence
+from .slots import Ids
 from .topk import top
 
 Scores = NDArray[np.float32]
+CopyRow = Callable[[int, int, int], None]
+"""(source, target, start): a row's cache becomes another's, which has `start` tokens of it."""
 
 _BAD = np.float32(-1e9)
 
 
-def beam_search(
-    decoder: Decoder, rows: Sequence[Row], tokenizer: Tokenizer, cancelled: Callable[[], bool]
-) -> None:
-    """Fill `rows`, the texts to return for one prompt, with the best ones found; best first.
+class BeamSearch:
+    """A search for the best texts of one prompt: a job of a scheduler, a row a beam.
 
-    Args:
-        decoder: `num_beams` rows, empty.
-        rows: fresh, all of one prompt and one set of options.
-        tokenizer: turns a beam into text where there are stop strings.
-        cancelled: asked before every step; when it says so, the best texts so far are taken.
+    Attributes:
+        texts: what to return, filled with the best ones at the end, best first.
+        prompt_ids: what they continue.
+        width: beams.
+        finish_reason: None while it goes on.
     """
-    search = _Search(rows[0], tokenizer)
-    try:
-        logits = decoder.prefill(rows[0].prompt_ids, 0, cancelled)
-    except PrefillCancelledError:
-        for row in rows:
-            row.finish("cancelled")
-        return
-    slots = _Slots(decoder)
-    logits = np.repeat(logits, search.num_beams, axis=0)
-    while True:
-        stop_now = cancelled() or rows[0].out_of_time
-        if not search.advance(logits, stop_now):
-            break
-        slots.follow(search.parents)
-        tokens = np.empty(search.num_beams, np.int64)
-        tokens[slots.of_beam] = search.ids[:, -1]
-        logits = decoder.step(tokens.tolist())[slots.of_beam]
-    for row, score, token_ids in zip(rows, search.scores, search.texts, strict=False):
-        row.score = float(score)
-        for token_id in token_ids:
-            row.add(token_id)
-        if row.finish_reason is None:
-            row.finish("cancelled" if cancelled() else "time")
+
+    def __init__(self, texts: list[TokenSequence], tokenizer: Tokenizer) -> None:
+        """Prepare for fresh texts, all of one prompt and one set of options."""
+        self.texts = texts
+        self.prompt_ids = texts[0].prompt_ids
+        self.width = texts[0].options.num_beams
+        self.finish_reason: FinishReason | None = texts[0].finish_reason
+        self._search = _Search(texts[0], tokenizer)
+        self._rows = _Rows(self.width, len(self.prompt_ids))
+        self._first = self._engine_first = self._engine_last = 0.0
+
+    @property
+    def ids(self) -> Ids:
+        """The tokens that all rows have in common from the first on: the prompt's."""
+        return self.texts[0].ids[: len(self.prompt_ids)]
+
+    def advance(self, logits: Logits, copy_row: CopyRow, engine_seconds: float) -> list[int] | None:
+        """Take the logits `[width, vocab_size]` after each row; return the rows' next tokens.
+
+        None at the end: then `texts` are filled. `engine_seconds` is how long ONNX Runtime has run.
+        """
+        self._engine_last = engine_seconds
+        if not self._first:
+            self._first, self._engine_first = time.perf_counter(), engine_seconds
+        out_of_time = self.texts[0].out_of_time
+        if not self._search.advance(logits[self._rows.of_beam], out_of_time):
+            self._fill("time")
+            return None
+        self._rows.follow(self._search.parents, copy_row)
+        tokens = np.empty(self.width, np.int64)
+        tokens[self._rows.of_beam] = self._search.ids[:, -1]
+        return tokens.tolist()
+
+    def cancel(self) -> list[Piece]:
+        """End the search; return the best texts so far."""
+        if self._first:
+            self._search.give_up()
+            self._fill("cancelled")
+        self.finish_reason = "cancelled"
+        for text in self.texts:
+            text.cancel()
+        return [(text, text.text) for text in self.texts if text.text]
+
+    def _fill(self, reason: FinishReason) -> None:
+        for text, score, token_ids in zip(
+            self.texts, self._search.scores, self._search.texts, strict=False
+        ):
+            text.score = float(score)
+            text.begin_clock(self._first, self._engine_first)
+            for token_id in token_ids:
+                text.pipeline.accept(token_id)
+                text.add(token_id, self._engine_last)
+            if text.finish_reason is None:
+                text.finish(reason)
+        self.finish_reason = self.texts[0].finish_reason
 
 
 class _Search:
@@ -69,17 +103,18 @@ class _Search:
         scores, texts: of the best ended texts, best first: score and new tokens.
     """
 
-    def __init__(self, row: Row, tokenizer: Tokenizer) -> None:
-        self.options: GenerationOptions = row.options
-        self.num_beams = row.options.num_beams
-        self.ids = np.repeat(row.ids[None], self.num_beams, axis=0)
+    def __init__(self, text: TokenSequence, tokenizer: Tokenizer) -> None:
+        self.options: GenerationOptions = text.options
+        self.num_beams = text.options.num_beams
+        self.ids = np.repeat(text.ids[None], self.num_beams, axis=0)
         self.parents = np.arange(self.num_beams)
         self.scores = np.full(self.num_beams, _BAD)
         self.texts: list[list[int]] = [[] for _ in range(self.num_beams)]
-        self._random = row.random
-        self._budget = row.budget
-        self._prompt_length = len(row.prompt_ids)
-        self._tokenizer = tokenizer
+        self._random = text.random
+        self._budget = text.budget
+        self._prompt_length = len(text.prompt_ids)
+        self._pipelines = [text.pipeline.fork() for _ in range(self.num_beams)]
+        self._stops = _StopSearch(text.options.stops, self.num_beams, tokenizer)
         self._ended = np.zeros(self.num_beams, bool)
         self._improvable = True
         # The beams begin alike: only the first one counts.
@@ -89,48 +124,76 @@ class _Search:
     def advance(self, logits: Logits, stop_now: bool) -> bool:
         """Take the logits `[num_beams, vocab_size]` after each beam; return whether to go on."""
         log_probs = self._log_probs(logits)
+        if not (log_probs.max(axis=-1) > -np.inf).any():
+            if self._ended.any():  # nothing may follow any beam: what has ended is all there is
+                return False
+            raise nothing_left()
         flat = (log_probs + self._running[:, None]).ravel()
         picked = self._pick(flat, max(2, 1 + len(self.options.eos_token_ids)) * self.num_beams)
         parents, tokens = np.divmod(picked, log_probs.shape[1])
         candidates = np.concatenate([self.ids[parents], tokens[:, None]], axis=1)
-        ends = np.array([stop_now or self._ends(ids) for ids in candidates])
+        length = candidates.shape[1] - self._prompt_length
+        ends = np.isin(tokens, self.options.eos_token_ids) | self._stops.ends(parents, tokens)
+        ends |= self._completed(parents, tokens)
+        ends |= stop_now or length >= self._budget
         self._collect(candidates, flat[picked], ends)
         going_on = flat[picked] + np.where(ends, _BAD, np.float32(0))
         best = top(going_on, self.num_beams)
         self._running, self.parents, self.ids = going_on[best], parents[best], candidates[best]
         self._improvable = self._improvable and self._may_improve()
         full = self._ended.all() and self.options.early_stopping is True
-        return bool(self._improvable and not full and not ends.all())
+        if not self._improvable or full or ends.all():
+            return False
+        self._follow()
+        return True
+
+    def give_up(self) -> None:
+        """Take the beams as they are among the texts that have ended."""
+        self._collect(self.ids, self._running, np.ones(self.num_beams, bool))
 
     def _log_probs(self, logits: Logits) -> Logits:
-        options = self.options
         scores = log_softmax(logits)
-        scores = constrain(scores, self.ids, self._prompt_length, self._budget, options)
-        alive = scores.max(axis=-1) > -np.inf
-        if not alive.any():
-            raise nothing_left()
-        if options.do_sample:
-            scores[alive] = warp(scores[alive], options)
+        for beam, pipeline in enumerate(self._pipelines):
+            scores[beam] = pipeline.constrain(scores[beam])
+            if scores[beam].max() > -np.inf:
+                scores[beam] = pipeline.warp(scores[beam])
         return scores
+
+    def _completed(
+        self, parents: NDArray[np.int64], tokens: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell which candidates are all that a constraint asks for."""
+        completed = np.zeros(len(tokens), bool)
+        if self._pipelines[0].constrained:
+            for index, (parent, token_id) in enumerate(
+                zip(parents.tolist(), tokens.tolist(), strict=True)
+            ):
+                pipeline = self._pipelines[parent].fork()
+                pipeline.accept(token_id)
+                completed[index] = pipeline.complete
+        return completed
+
+    def _follow(self) -> None:
+        """Let the beams' pipelines be those of their parents, one token on."""
+        parents = self.parents.tolist()
+        last = {parent: beam for beam, parent in enumerate(parents)}
+        self._pipelines = [
+            self._pipelines[parent] if last[parent] == beam else self._pipelines[parent].fork()
+            for beam, parent in enumerate(parents)
+        ]
+        tokens = self.ids[:, -1]
+        for pipeline, token_id in zip(self._pipelines, tokens.tolist(), strict=True):
+            pipeline.accept(token_id)
+        self._stops.follow(self.parents, tokens)
 
     def _pick(self, flat: Scores, count: int) -> NDArray[np.int64]:
         """Return the best candidates, or so many drawn without replacement in their order.
 
         The largest of scores plus Gumbel noise are such a draw: https://arxiv.org/abs/1903.06059
         """
-        if self.options.do_sample:
+        if self._random is not None:
             flat = flat + self._random.gumbel(size=len(flat)).astype(np.float32)
         return top(flat, min(count, len(flat)))
-
-    def _ends(self, ids: NDArray[np.int64]) -> bool:
-        new = ids[self._prompt_length :]
-        if int(new[-1]) in self.options.eos_token_ids or len(new) >= self._budget:
-            return True
-        if not self.options.stops:
-            return False
-        characters = TextStream(self._tokenizer)
-        text = "".join(map(characters.push, new.tolist()))
-        return any(stop in text for stop in self.options.stops)
 
     def _collect(
         self, candidates: NDArray[np.int64], log_probs: Scores, ends: NDArray[np.bool_]
@@ -159,40 +222,69 @@ class _Search:
         return bool((possible > worst).any())
 
 
-class _Slots:
+class _StopSearch:
+    """Looks for stop strings in beams, whose bytes it knows as far back as one may reach."""
+
+    def __init__(self, stops: Sequence[str], num_beams: int, tokenizer: Tokenizer) -> None:
+        self._stops = [stop.encode() for stop in stops]
+        self._reach = max(map(len, self._stops), default=1) - 1
+        self._bytes_of = tokenizer.token_bytes
+        self._ends = [b""] * num_beams
+
+    def ends(self, parents: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which candidates, each a beam and its next token, hold a stop string."""
+        if not self._stops:
+            return np.zeros(len(tokens), bool)
+        texts = [
+            self._ends[parent] + self._bytes_of(token)
+            for parent, token in zip(parents.tolist(), tokens.tolist(), strict=True)
+        ]
+        return np.array([any(stop in text for stop in self._stops) for text in texts])
+
+    def follow(self, parents: NDArray[np.int64], tokens: NDArray[np.int64]) -> None:
+        """Let the beams be those that continue `parents` by `tokens`."""
+        if self._stops:
+            texts = [
+                self._ends[parent] + self._bytes_of(token)
+                for parent, token in zip(parents.tolist(), tokens.tolist(), strict=True)
+            ]
+            self._ends = [text[max(0, len(text) - self._reach) :] for text in texts]
+
+
+class _Rows:
     """Which row of the cache holds which beam.
 
     Beams move, rows do not: a beam's first continuation stays in its row, a further one takes the
     row of a beam that died. That row already holds what the two beams have in common, so a step
     copies, for every beam that died, only the keys and values of the tokens since the two parted;
     a step in which no beam died copies nothing.
+
+    Attributes:
+        of_beam: `[beams]`, the row of each.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
-        count = decoder.cache.batch_size
-        for row in range(1, count):
-            decoder.copy_row(0, row)
-        self._decoder = decoder
+    def __init__(self, count: int, prompt_length: int) -> None:
         self.of_beam = np.arange(count)
-        # How many leading tokens two rows have in common: at first the prompt, in row 0 alone.
-        self._common = np.full((count, count), decoder.cache.length)
+        self._length = prompt_length
+        # How many leading tokens two rows have in common: at first the prompt.
+        self._common = np.full((count, count), prompt_length)
 
-    def follow(self, parents: NDArray[np.int64]) -> None:
-        """Make beam i continue what beam `parents[i]` was."""
+    def follow(self, parents: NDArray[np.int64], copy_row: CopyRow) -> None:
+        """Make beam i continue what beam `parents[i]` was; a token is put behind each."""
         sources = self.of_beam[parents]
-        free = [slot for slot in range(len(sources)) if slot not in sources]
+        free = [row for row in range(len(sources)) if row not in sources]
         taken: set[int] = set()
         for beam, source in enumerate(sources.tolist()):
             if source in taken:
                 self.of_beam[beam] = free.pop()
-                self._copy(source, int(self.of_beam[beam]))
+                self._copy(source, int(self.of_beam[beam]), copy_row)
             else:
                 self.of_beam[beam] = source
                 taken.add(source)
+        self._length += 1
 
-    def _copy(self, source: int, target: int) -> None:
+    def _copy(self, source: int, target: int, copy_row: CopyRow) -> None:
         common = self._common
-        self._decoder.copy_row(source, target, int(common[source, target]))
+        copy_row(source, target, int(common[source, target]))
         common[target], common[:, target] = common[source], common[:, source]
-        length = self._decoder.cache.lengths[source]
-        common[source, target] = common[target, source] = length
+        common[source, target] = common[target, source] = self._length

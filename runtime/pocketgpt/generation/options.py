@@ -1,134 +1,43 @@
-"""Options of a generation, under Hugging Face's names and with transformers' defaults."""
+"""Options of a generation, under Hugging Face's names and with transformers' defaults, checked."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .. import validate
 from ..errors import OptionError
+from .option_fields import OptionFields
+from .option_kinds import FrozenMapping
 
 DEFAULT_NEW_TOKENS = 20  # transformers' default when neither length is given
+CONSTRAINTS = ("json_schema", "regex", "grammar")
 
 
 @dataclass(frozen=True)
-class GenerationOptions:
-    """How to generate.
-
-    Args:
-        max_new_tokens: most tokens to generate; takes precedence over `max_length`.
-        max_length: most tokens, the prompt's included. Without both, 20 new tokens.
-        min_new_tokens: no end of text before this many new tokens.
-        do_sample: draw each token at random instead of taking the likeliest one.
-        temperature: what logits are divided by before drawing; above 0.
-        top_k: draw among this many likeliest tokens; 0 for all.
-        top_p: draw among the likeliest tokens that together reach this probability; in (0, 1].
-        min_p: draw among the tokens at least this fraction as likely as the likeliest; in [0, 1].
-        typical_p: draw among the tokens whose information is closest to the expected one, as many
-            as reach this probability; in (0, 1].
-        seed: makes the draws repeatable; None for fresh ones every time.
-        repetition_penalty: above 1 makes every token of the prompt and the text less likely.
-        presence_penalty: subtracted from the logit of a generated token, as OpenAI's API does it;
-            in [-2, 2].
-        frequency_penalty: the same, for every time the token was generated; in [-2, 2].
-        logit_bias: token id to a number in [-100, 100] that is added to its logit.
-        no_repeat_ngram_size: no sequence of this many tokens comes twice; 0 for off.
-        bad_words_ids: sequences of token ids that never come.
-        suppress_tokens: token ids that never come.
-        forced_eos_token_id: the last token when the length runs out, or several to choose from.
-        eos_token_id: a generated token that ends the text, or several of them.
-        bos_token_id: what an empty prompt starts from.
-        stop_strings: strings that end the text and are cut from it.
-        max_time: seconds after which no further token is begun.
-        num_beams: beams of a beam search; 1 for none.
-        length_penalty: the power of the length that a beam's score is divided by.
-        early_stopping: True ends a beam search once `num_beams` texts are finished; False when a
-            better one is unlikely; "never" only when none is possible.
-        num_return_sequences: texts for each prompt.
-        logprobs: how many of the likeliest tokens to report at every step with their
-            log-probabilities, besides the chosen one; None for no report.
-        context_overflow: "stop" at the context's end, or "reprefill": go on from the first `keep`
-            tokens and the newest half of the context, computed afresh.
-        keep: how many first tokens a reprefill keeps.
+class GenerationOptions(OptionFields):
+    """How to generate; docs/options.md lists every option with its default and what it does.
 
     Raises:
         OptionError: a value is out of range, or two do not go together; the message names them.
     """
 
-    max_new_tokens: int | None = None
-    max_length: int | None = None
-    min_new_tokens: int | None = None
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 50
-    top_p: float = 1.0
-    min_p: float | None = None
-    typical_p: float = 1.0
-    seed: int | None = None
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: Mapping[int, float] = dataclasses.field(default_factory=dict)
-    no_repeat_ngram_size: int = 0
-    bad_words_ids: Sequence[Sequence[int]] = ()
-    suppress_tokens: Sequence[int] = ()
-    forced_eos_token_id: int | Sequence[int] | None = None
-    eos_token_id: int | Sequence[int] | None = None
-    bos_token_id: int | None = None
-    stop_strings: str | Sequence[str] = ()
-    max_time: float | None = None
-    num_beams: int = 1
-    length_penalty: float = 1.0
-    early_stopping: bool | str = False
-    num_return_sequences: int = 1
-    logprobs: int | None = None
-    context_overflow: str = "stop"
-    keep: int = 0
-
     def __post_init__(self) -> None:
-        self._check_numbers()
-        validate.one_of("do_sample", self.do_sample, (True, False))
-        validate.one_of("early_stopping", self.early_stopping, (True, False, "never"))
-        validate.one_of("context_overflow", self.context_overflow, ("stop", "reprefill"))
-        validate.token_ids("eos_token_id", self.eos_token_ids)
-        validate.token_ids("forced_eos_token_id", self.forced_eos_token_ids)
-        validate.token_ids("suppress_tokens", self.suppress_tokens)
-        validate.bias("logit_bias", self.logit_bias)
-        validate.texts("stop_strings", self.stops)
-        if not isinstance(self.bad_words_ids, Sequence) or not all(self.bad_words_ids):
-            raise OptionError(
-                "bad_words_ids should be a list of lists of token ids, none empty, "
-                f"not {self.bad_words_ids!r}"
-            )
-        for word in self.bad_words_ids:
-            validate.token_ids("bad_words_ids", word)
-        self._check_combinations()
+        """Check every value, and keep it in a form that nobody else can change.
 
-    def _check_numbers(self) -> None:
-        for name in ("max_new_tokens", "max_length"):
-            validate.whole(name, getattr(self, name), at_least=1, optional=True)
-        for name in ("min_new_tokens", "seed", "bos_token_id", "logprobs"):
-            validate.whole(name, getattr(self, name), at_least=0, optional=True)
-        for name in ("top_k", "no_repeat_ngram_size", "keep"):
-            validate.whole(name, getattr(self, name), at_least=0)
-        for name in ("num_beams", "num_return_sequences"):
-            validate.whole(name, getattr(self, name), at_least=1)
-        if not validate.is_number(self.temperature) or self.temperature <= 0:
-            raise OptionError(
-                f"temperature should be above 0, not {self.temperature!r}; "
-                "for the likeliest token every time use do_sample=False"
-            )
-        validate.number("top_p", self.top_p, above=0, at_most=1)
-        validate.number("typical_p", self.typical_p, above=0, at_most=1)
-        validate.number("min_p", self.min_p, at_least=0, at_most=1, optional=True)
-        validate.number("repetition_penalty", self.repetition_penalty, above=0)
-        validate.number("presence_penalty", self.presence_penalty, at_least=-2, at_most=2)
-        validate.number("frequency_penalty", self.frequency_penalty, at_least=-2, at_most=2)
-        validate.number("max_time", self.max_time, above=0, optional=True)
-        validate.number("length_penalty", self.length_penalty, at_least=-10, at_most=10)
+        Raises:
+            OptionError: a value is out of range, or two do not go together; the message names them.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None and field.default in (None, (), FrozenMapping()):
+                value = field.default
+            elif value is not field.default:
+                value = field.metadata["kind"].read(field.name, value)
+            object.__setattr__(self, field.name, value)
+        self._check_combinations()
 
     def _check_combinations(self) -> None:
         returned = self.num_return_sequences
@@ -140,6 +49,8 @@ class GenerationOptions:
                 )
             if self.logprobs is not None:
                 raise OptionError("logprobs is not there for beam search; use num_beams=1")
+            if self.xtc_probability:
+                raise OptionError("xtc_probability is not there for beam search; use num_beams=1")
             if self.context_overflow != "stop":
                 raise OptionError("context_overflow='reprefill' needs num_beams=1")
         elif returned > 1 and not self.do_sample:
@@ -147,6 +58,15 @@ class GenerationOptions:
                 f"num_return_sequences={returned} would give the same text {returned} times; "
                 "use do_sample=True or num_beams"
             )
+        self._check_constraint()
+
+    def _check_constraint(self) -> None:
+        given = [name for name in CONSTRAINTS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise OptionError(f"{' and '.join(given)} do not go together; choose one")
+        for name in ("forced_bos_token_id", "forced_eos_token_id"):
+            if given and getattr(self, name) is not None:
+                raise OptionError(f"{name} would break {given[0]}; leave one of them out")
 
     @cached_property  # read for every token
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -163,6 +83,12 @@ class GenerationOptions:
         """The strings that end a text."""
         return _as_tuple(self.stop_strings)
 
+    @cached_property
+    def constraint(self) -> tuple[str, str] | None:
+        """Which of `CONSTRAINTS` the text has to meet, and its text; None for none."""
+        given = ((name, getattr(self, name)) for name in CONSTRAINTS)
+        return next(((name, text) for name, text in given if text is not None), None)
+
     @classmethod
     def resolve(cls, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> GenerationOptions:
         """Combine a folder's generation_config.json with a call's keyword arguments.
@@ -178,26 +104,27 @@ class GenerationOptions:
             raise OptionError(
                 f"unknown option {', '.join(unknown)}; there are {', '.join(sorted(known))}"
             )
-        folder = {name: defaults[name] for name in known if defaults.get(name) is not None}
+        folder = {
+            name: defaults[name]
+            for name in known - {"logits_processor"}
+            if defaults.get(name) is not None
+        }
         return cls(**{**folder, **given})
 
     def check_vocabulary(self, vocab_size: int) -> None:
-        """Check that every token id that shapes the logits is in the vocabulary.
+        """Check that every token id is in the vocabulary.
 
         Raises:
             OptionError: one is not; the message names the option.
         """
-        named = {
-            "bad_words_ids": [token_id for word in self.bad_words_ids for token_id in word],
-            "suppress_tokens": self.suppress_tokens,
-            "forced_eos_token_id": self.forced_eos_token_ids,
-            "logit_bias": tuple(self.logit_bias),
-        }
-        for name, token_ids in named.items():
-            for token_id in token_ids:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            for token_id in field.metadata["kind"].token_ids(value):
                 if token_id >= vocab_size:
                     raise OptionError(
-                        f"{name} has token id {token_id}, and the vocabulary has {vocab_size}"
+                        f"{field.name} has token id {token_id}, and the vocabulary has {vocab_size}"
                     )
 
     def new_token_budget(self, prompt_length: int) -> int:
@@ -219,9 +146,7 @@ class GenerationOptions:
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
-    """Return one or several of something as a tuple; what is neither stays to be refused."""
+    """Return one or several of something as a tuple."""
     if value is None:
         return ()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(value)
-    return (value,)
+    return value if isinstance(value, tuple) else (value,)

@@ -1,112 +1,236 @@
-"""The next token's distribution: every processor that the options ask for, in transformers' order.
+"""From logits to the next token: every rule the options ask for, in transformers' order.
 
-The order of `_get_logits_processor` in transformers' `generation/utils.py`; what OpenAI's API adds
-comes after the repetition penalty, so that it never brings back a token that is ruled out.
+The order of `_get_logits_processor` in transformers' `generation/utils.py`, the same for greedy
+decoding, drawing and beams. What transformers lacks stands where it cannot bring back a token that
+is ruled out: OpenAI's penalties and biases and DRY after the repetition penalty, a grammar last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import OptionError
-from .constraints import ban_repeated_ngrams, ban_tokens, ban_words, force_tokens
 from .options import GenerationOptions
-from .penalties import Ids, add_bias, penalize_repetition, penalize_use
-from .processors import Logits, apply_temperature, keep_min_p, keep_top_k, keep_top_p, keep_typical
-from .topk import largest, leading
+from .processors.bad_words import BadWords
+from .processors.base import Ids, Logits, Processor, log_softmax
+from .processors.bias import SequenceBias, TokenBias
+from .processors.constraint import Constraint
+from .processors.custom import CustomProcessors
+from .processors.dry import Dry
+from .processors.lengths import LengthDecay, MinNewTokens
+from .processors.ngrams import NoRepeatNgrams
+from .processors.repetition import PromptRepetitionPenalty, RepetitionPenalty
+from .processors.tokens import ForceTokens, SuppressTokens
+from .processors.use_penalty import UsePenalty
+from .sampler import Sampler, nothing_left
+from .vocabulary import Vocabulary
 
 
-def constrain(
-    logits: Logits, ids: Ids, prompt_length: int, budget: int, options: GenerationOptions
-) -> Logits:
-    """Apply penalties and constraints, which hold for greedy decoding and for drawing.
+class Pipeline:
+    """What shapes one text's tokens, and what it has to remember of the text.
+
+    Attributes:
+        plain: logits are never changed, so that many texts can be looked at at once.
+        constrained: the text may be complete before anything else ends it.
+    """
+
+    def __init__(
+        self,
+        processors: Sequence[Processor],
+        constraint: Constraint | None = None,
+        sampler: Sampler | None = None,
+        *,
+        renormalize: bool = False,
+    ) -> None:
+        """Use `build` instead."""
+        self._processors = processors
+        self._constraint = constraint
+        self._sampler = sampler
+        self._renormalize = renormalize
+        self._scratch: Logits | None = None
+        self.plain = not processors
+        self.constrained = constraint is not None
+
+    @classmethod
+    def build(
+        cls,
+        options: GenerationOptions,
+        prompt_ids: Sequence[int],
+        budget: int,
+        *,
+        vocabulary: Vocabulary | None = None,
+        processors: Sequence[Callable[..., Any]] = (),
+    ) -> Pipeline:
+        """Return the pipeline of a text behind a prompt.
+
+        Args:
+            options: what to apply.
+            prompt_ids: what the text continues.
+            budget: most new tokens.
+            vocabulary: what a constraint and DRY need.
+            processors: functions of ids and logits, called after those of the options.
+
+        Raises:
+            OptionError: a constraint cannot be followed.
+            MissingExtraError: a constraint's library is not installed.
+        """
+        listed = list(_penalties(options, prompt_ids, vocabulary))
+        listed += _rules(options, prompt_ids, budget)
+        if functions := (*options.logits_processor, *processors):
+            listed.append(CustomProcessors(functions, prompt_ids))
+        constraint = None
+        if options.constraint is not None:
+            constraint = _needed(vocabulary, options.constraint[0]).constraint(options)
+        if constraint is not None:
+            listed.append(constraint)
+        sampler = Sampler(options) if options.do_sample else None
+        return cls(listed, constraint, sampler, renormalize=options.renormalize_logits)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text is what a constraint asks for and nothing can follow."""
+        return self._constraint is not None and self._constraint.complete
+
+    def constrain(self, logits: Logits) -> Logits:
+        """Apply what holds for greedy decoding and for drawing to logits `[vocab]`, in place.
+
+        Raises:
+            OptionError: one of the user's functions gives no logits.
+        """
+        for processor in self._processors:
+            processor.process(logits)
+        return logits
+
+    def warp(self, scores: Logits) -> Logits:
+        """Return a beam's scores `[vocab]` after `constrain` with what is left to do.
+
+        What narrows a draw, where there is one, and `renormalize_logits`.
+        """
+        if self._sampler is not None:
+            scores = self._sampler.warp(scores)
+        return log_softmax(scores) if self._renormalize else scores
+
+    def choose(self, logits: Logits, random: np.random.Generator | None) -> int:
+        """Return the next token for logits `[vocab]`, which stay as they are; see `choose_tokens`.
+
+        Raises:
+            OptionError: the options rule out every token, or a user's function gives no logits.
+        """
+        if not self.plain:
+            if self._scratch is None or len(self._scratch) != len(logits):
+                self._scratch = np.empty(len(logits), np.float32)
+            np.copyto(self._scratch, logits)
+            logits = self.constrain(self._scratch)
+        if self._sampler is not None:
+            assert random is not None
+            return self._sampler.draw(logits, random)
+        best = int(logits.argmax())
+        if logits[best] == -np.inf:
+            raise nothing_left()
+        return best
+
+    @property
+    def draws(self) -> bool:
+        """Whether tokens are drawn at random."""
+        return self._sampler is not None
+
+    def accept(self, token_id: int) -> None:
+        """Take note of the text's next token."""
+        for processor in self._processors:
+            processor.accept(token_id)
+
+    def fork(self) -> Pipeline:
+        """Return a pipeline in the same state that goes on by itself."""
+        twins = [processor.fork() for processor in self._processors]
+        constraint = next((twin for twin in twins if isinstance(twin, Constraint)), None)
+        return Pipeline(twins, constraint, self._sampler, renormalize=self._renormalize)
+
+
+def choose_tokens(
+    pipelines: Sequence[Pipeline],
+    logits: NDArray[np.float32],
+    draws: Sequence[np.random.Generator | None],
+) -> Ids:
+    """Return the next token of each of several texts.
 
     Args:
-        logits: `[batch_size, vocab]`; left as they are.
-        ids: `[batch_size, length]`, the rows' tokens so far.
-        prompt_length: how many of them are the prompt's.
-        budget: most new tokens.
-        options: what to apply.
-    """
-    made = ids.shape[-1] - prompt_length
-    if options.repetition_penalty != 1.0:
-        logits = penalize_repetition(logits, ids, options.repetition_penalty)
-    if options.presence_penalty or options.frequency_penalty:
-        presence, frequency = options.presence_penalty, options.frequency_penalty
-        logits = penalize_use(logits, ids[:, prompt_length:], presence, frequency)
-    if options.logit_bias:
-        logits = add_bias(logits, options.logit_bias)
-    if options.no_repeat_ngram_size:
-        logits = ban_repeated_ngrams(logits, ids, options.no_repeat_ngram_size)
-    if options.bad_words_ids:
-        logits = ban_words(logits, ids, options.bad_words_ids, options.eos_token_ids)
-    if options.min_new_tokens and made < options.min_new_tokens:
-        logits = ban_tokens(logits, options.eos_token_ids)
-    if options.forced_eos_token_id is not None and made == budget - 1:
-        logits = force_tokens(logits, options.forced_eos_token_ids)
-    if options.suppress_tokens:
-        logits = ban_tokens(logits, options.suppress_tokens)
-    return logits
-
-
-def warp(logits: Logits, options: GenerationOptions) -> Logits:
-    """Apply what only drawing asks for, to `[batch_size, vocab]` logits."""
-    # A beam has to go on where the likeliest tokens all end the text.
-    keep = max(1, len(options.eos_token_ids)) + 1 if options.num_beams > 1 else 1
-    if options.temperature != 1.0:
-        logits = apply_temperature(logits, options.temperature)
-    if options.top_k:
-        logits = keep_top_k(logits, options.top_k, keep)
-    return _narrow(logits, options, keep)
-
-
-def _narrow(logits: Logits, options: GenerationOptions, keep: int) -> Logits:
-    """Apply what comes after `top_k`."""
-    if options.top_p < 1.0:
-        logits = keep_top_p(logits, options.top_p, keep)
-    if options.min_p is not None:
-        logits = keep_min_p(logits, options.min_p, keep)
-    if options.typical_p < 1.0:
-        logits = keep_typical(logits, options.typical_p, keep)
-    return logits
-
-
-def choose(logits: Logits, options: GenerationOptions, random: np.random.Generator) -> int:
-    """Return the next token for logits `[1, vocab]`: the likeliest, or one drawn.
+        pipelines: one a row.
+        logits: `[rows, vocab]`; left as they are.
+        draws: each row's generator; None where nothing is drawn.
 
     Raises:
-        OptionError: the options rule out every token.
+        OptionError: a row's options rule out every token.
     """
-    if options.do_sample:
-        return _draw(logits, options, random)
-    best = int(logits[0].argmax())
-    if logits[0, best] == -np.inf:
-        raise nothing_left()
-    return best
-
-
-def _draw(logits: Logits, options: GenerationOptions, random: np.random.Generator) -> int:
-    """Draw a token from what `warp` makes of `[1, vocab]` logits.
-
-    Where `top_k` leaves a few, what comes after it is done on those alone.
-    """
-    if options.temperature != 1.0:
-        logits = apply_temperature(logits, options.temperature)
-    tokens = None
-    if 0 < options.top_k < logits.shape[-1]:
-        tokens = largest(logits[0], options.top_k)
-        logits = logits[:, tokens]
-    highest = logits.max()  # any number near it keeps exp from overflowing
-    if highest == -np.inf:
-        raise nothing_left()
-    narrowed = _narrow(logits, options, 1)[0]
-    drawn = leading(np.exp(narrowed - highest), random.random())
-    return drawn if tokens is None else int(tokens[drawn])
-
-
-def nothing_left() -> OptionError:
-    """Return the error of options that rule out every token."""
-    return OptionError(
-        "the options rule out every token of the vocabulary; see suppress_tokens, "
-        "bad_words_ids, no_repeat_ngram_size and min_new_tokens"
+    if all(pipeline.plain and not pipeline.draws for pipeline in pipelines):
+        chosen: Ids = logits.argmax(axis=-1)
+        if (logits[np.arange(len(logits)), chosen] == -np.inf).any():
+            raise nothing_left()
+        return chosen
+    return np.array(
+        [
+            pipeline.choose(row, random)
+            for pipeline, row, random in zip(pipelines, logits, draws, strict=True)
+        ],
+        np.int64,
     )
+
+
+def _penalties(
+    options: GenerationOptions, prompt_ids: Sequence[int], vocabulary: Vocabulary | None
+) -> Iterator[Processor]:
+    """Yield what makes tokens more or less likely."""
+    if options.sequence_bias:
+        yield SequenceBias(dict(options.sequence_bias), prompt_ids)
+    if options.encoder_repetition_penalty != 1.0:
+        yield PromptRepetitionPenalty(prompt_ids, options.encoder_repetition_penalty)
+    if options.repetition_penalty != 1.0:
+        yield RepetitionPenalty(prompt_ids, options.repetition_penalty)
+    if options.presence_penalty or options.frequency_penalty:
+        yield UsePenalty(options.presence_penalty, options.frequency_penalty)
+    if options.logit_bias:
+        yield TokenBias(options.logit_bias)
+    if options.dry_multiplier and options.dry_penalty_last_n:
+        known = _needed(vocabulary, "dry_multiplier")
+        yield Dry(
+            options.dry_multiplier,
+            options.dry_base,
+            options.dry_allowed_length,
+            options.dry_penalty_last_n,
+            known.breakers(options.dry_sequence_breakers),
+            prompt_ids,
+        )
+
+
+def _rules(
+    options: GenerationOptions, prompt_ids: Sequence[int], budget: int
+) -> Iterator[Processor]:
+    """Yield what rules tokens out, or makes the end of text likelier."""
+    eos = options.eos_token_ids
+    if options.no_repeat_ngram_size:
+        yield NoRepeatNgrams(options.no_repeat_ngram_size, prompt_ids)
+    if size := options.encoder_no_repeat_ngram_size:
+        yield NoRepeatNgrams(size, prompt_ids, prompt_only=True)
+    if options.bad_words_ids:
+        yield BadWords(options.bad_words_ids, eos, prompt_ids)
+    if eos and options.min_length > len(prompt_ids):
+        yield MinNewTokens(options.min_length - len(prompt_ids), eos)
+    if eos and options.min_new_tokens:
+        yield MinNewTokens(options.min_new_tokens, eos)
+    if options.forced_bos_token_id is not None and len(prompt_ids) == 1:
+        yield ForceTokens([options.forced_bos_token_id], 0)
+    if options.forced_eos_token_ids:
+        yield ForceTokens(options.forced_eos_token_ids, budget - 1)
+    if eos and options.exponential_decay_length_penalty is not None:
+        yield LengthDecay(*options.exponential_decay_length_penalty, eos)
+    if options.suppress_tokens:
+        yield SuppressTokens(options.suppress_tokens)
+
+
+def _needed(vocabulary: Vocabulary | None, option: str) -> Vocabulary:
+    if vocabulary is None:
+        raise OptionError(f"{option} needs the model's vocabulary, and there is none")
+    return vocabulary

@@ -1,22 +1,47 @@
-"""Caches of earlier texts, kept within bounds: a prompt that begins like one goes on from it."""
+"""What ended texts leave in memory, within bounds: a prompt that begins alike goes on from it."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from ..engine.decoder import Decoder
-from .sequence import Row
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.contract import Array
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """A text's tokens with their keys and values, each `[n_layer, n_head, tokens, head_dim]`.
+
+    `adapter` names the LoRA adapter that they were computed with.
+    """
+
+    adapter: str | None
+    ids: Ids
+    keys: Array
+    values: Array
+
+    @property
+    def bytes(self) -> int:
+        """Size of the keys and values."""
+        return self.keys.nbytes + self.values.nbytes
 
 
 class PrefixCache:
-    """Decoders of ended texts, the latest last; as many as fit. Threads may share it."""
+    """The keys and values of ended texts, least lately used first. Threads may share it.
+
+    What was computed with one adapter is of no use to another: `of` gives what there is of each.
+    """
 
     def __init__(self, limit: int) -> None:
-        """Keep at most `limit` bytes of keys and values; 0 keeps nothing."""
+        """Keep at most `limit` bytes; 0 keeps nothing."""
         self._limit = limit
-        self._kept: list[tuple[list[int], Decoder]] = []
+        self._kept: list[Prefix] = []
         self._lock = threading.Lock()
 
     @property
@@ -25,39 +50,67 @@ class PrefixCache:
         with self._lock:
             return self._bytes()
 
-    @contextmanager
-    def decoder_for(self, row: Row, new_decoder: Callable[[int], Decoder]) -> Iterator[Decoder]:
-        """Lend a decoder that holds as much of the row's prompt as any; take it back at the end."""
-        decoder = self._take(row.prompt_ids) or new_decoder(1)
-        yield decoder
-        # Only a text that ended leaves a decoder that is sure to hold what its tokens say; after a
-        # reprefill it holds other ones.
-        if row.finish_reason is not None and not row.reprefills:
-            self._put(row.ids[: decoder.cache.length].tolist(), decoder)
+    def of(self, adapter: str | None) -> Prefixes:
+        """Return what texts with an adapter leave here, or those without any."""
+        return Prefixes(self, adapter)
 
-    def _take(self, prompt_ids: Sequence[int]) -> Decoder | None:
+    def longest(self, adapter: str | None, ids: Ids) -> tuple[int, Prefix] | None:
+        """Return the text that begins most like `ids`, and how many tokens they share."""
         with self._lock:
-            shared = [common_prefix(ids, prompt_ids) for ids, _ in self._kept]
-            longest = max(shared, default=0)
-            if not longest:
+            kept = [prefix for prefix in self._kept if prefix.adapter == adapter]
+            if not kept:
                 return None
-            _, decoder = self._kept.pop(shared.index(longest))
-        # The prompt's last token is computed in any case: its logits are wanted.
-        decoder.rewind(min(longest, len(prompt_ids) - 1))
-        return decoder
+            shared = [common_prefix(prefix.ids, ids) for prefix in kept]
+            best = int(np.argmax(shared))
+            self._kept.remove(kept[best])
+            self._kept.append(kept[best])
+            return shared[best], kept[best]
 
-    def _put(self, token_ids: list[int], decoder: Decoder) -> None:
+    def put(self, adapter: str | None, ids: Ids, read: Callable[[], tuple[Array, Array]]) -> None:
+        """Keep a text, if it is not the beginning of one that is kept; it replaces its own."""
+        if not self._limit or not len(ids):
+            return
         with self._lock:
-            self._kept.append((token_ids, decoder))
+            if any(_begins(ids, prefix.ids) for prefix in self._kept if prefix.adapter == adapter):
+                return
+        new = Prefix(adapter, ids.copy(), *read())
+        with self._lock:
+            self._kept = [
+                other
+                for other in self._kept
+                if other.adapter != adapter or not _begins(other.ids, new.ids)
+            ]
+            self._kept.append(new)
             while self._bytes() > self._limit:
                 self._kept.pop(0)
 
     def _bytes(self) -> int:
-        return sum(decoder.cache.bytes for _, decoder in self._kept)
+        return sum(prefix.bytes for prefix in self._kept)
 
 
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+@dataclass(frozen=True)
+class Prefixes:
+    """What the texts with one adapter, or without any, left in a cache."""
+
+    cache: PrefixCache
+    adapter: str | None = None
+
+    def longest(self, ids: Ids) -> tuple[int, Prefix] | None:
+        """Return the text that begins most like `ids`, and how many tokens they share."""
+        return self.cache.longest(self.adapter, ids)
+
+    def put(self, ids: Ids, read: Callable[[], tuple[Array, Array]]) -> None:
+        """Keep a text, if it is not the beginning of one that is kept; it replaces its own."""
+        self.cache.put(self.adapter, ids, read)
+
+
+def _begins(first: Ids, second: Ids) -> bool:
+    """Whether all of the first text begins the second."""
+    return common_prefix(first, second) == len(first)
+
+
+def common_prefix(first: Ids | Sequence[int], second: Ids | Sequence[int]) -> int:
     """Return how many leading tokens two texts have in common."""
-    pairs = zip(first, second, strict=False)
     shorter = min(len(first), len(second))
-    return next((i for i, (one, other) in enumerate(pairs) if one != other), shorter)
+    differing = np.asarray(first[:shorter]) != np.asarray(second[:shorter])
+    return int(differing.argmax()) if differing.any() else shorter

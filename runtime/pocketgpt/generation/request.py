@@ -10,7 +10,9 @@ from ..errors import OptionError
 from ..folder.config import ModelConfig
 from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
-from .sequence import Row
+from .pipeline import Pipeline
+from .sequence import TokenSequence, new_tokens
+from .vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -20,24 +22,40 @@ class Request:
     prompt_ids: list[int]
     options: GenerationOptions
 
-    def rows(self, tokenizer: Tokenizer, n_positions: int, first_index: int) -> list[Row]:
+    def texts(
+        self, tokenizer: Tokenizer, vocabulary: Vocabulary, n_positions: int, first_index: int
+    ) -> list[TokenSequence]:
         """Return the texts to make of it, not yet begun; the clocks of all start now."""
+        budget = new_tokens(self.options, len(self.prompt_ids), n_positions)
         return [
-            Row(tokenizer, self.prompt_ids, self.options, n_positions, first_index + i, i)
-            for i in range(self.options.num_return_sequences)
+            TokenSequence(
+                tokenizer,
+                self.prompt_ids,
+                self.options,
+                n_positions,
+                Pipeline.build(self.options, self.prompt_ids, budget, vocabulary=vocabulary),
+                first_index + sibling,
+                sibling,
+            )
+            for sibling in range(self.options.num_return_sequences)
         ]
 
 
 def resolve_options(
-    defaults: Mapping[str, Any], given: Mapping[str, Any], config: ModelConfig
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+    config: ModelConfig,
+    vocabulary: Vocabulary,
 ) -> GenerationOptions:
     """Combine a folder's defaults with a call's options and check them against the model.
 
     Raises:
         OptionError: an option is unknown, out of range, or does not suit the model.
+        MissingExtraError: a constraint's library is not installed.
     """
     options = GenerationOptions.resolve(defaults, given)
     options.check_vocabulary(config.vocab_size)
+    vocabulary.constraint(options)  # compiled once, here, so that a bad one is refused at once
     half = config.n_positions // 2
     if options.context_overflow == "reprefill" and options.keep >= config.n_positions - half:
         raise OptionError(

@@ -14,7 +14,8 @@ class Timings:
 
     `time_to_first_token` runs from the call to the first new token; `decode_seconds` from there to
     the last one, which is `new_tokens - 1` steps. `reused_tokens` of the prompt were in a cache and
-    not computed again.
+    not computed again. `engine_seconds` of the decoding was ONNX Runtime's, for all texts that were
+    decoded together: what is left of `decode_seconds` is the runtime's own.
     """
 
     prompt_tokens: int
@@ -22,11 +23,12 @@ class Timings:
     time_to_first_token: float
     decode_seconds: float
     reused_tokens: int = 0
+    engine_seconds: float = 0.0
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Decoding speed after the first token; None when there was no second one."""
-        if self.new_tokens < 2:
+        """Decoding speed after the first token; None without a second one, or without a tick."""
+        if self.new_tokens < 2 or self.decode_seconds <= 0:
             return None
         return (self.new_tokens - 1) / self.decode_seconds
 
@@ -65,3 +67,20 @@ class GenerationResult:
     logprobs: list[TokenLogprobs] | None = None
     score: float | None = None
     reprefills: int = 0
+
+
+@dataclass
+class Counters:
+    """What a scheduler has done for texts that were made together.
+
+    `steps` of `rows` in all; `idle` slots in those steps, summed, while jobs waited; `passes` of
+    prefill over `prefilled` tokens and `padding`; `shared` tokens that were copied instead.
+    """
+
+    steps: int = 0
+    rows: int = 0
+    idle: int = 0
+    passes: int = 0
+    prefilled: int = 0
+    padding: int = 0
+    shared: int = 0

@@ -9,25 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..text.stop_filter import StopFilter
-from ..text.tokenizer import TextStream, Tokenizer
+from ..text.text_stream import TextStream
+from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
-from .pipeline import choose, constrain
+from .pipeline import Pipeline
 from .processors import Logits, log_softmax
 from .results import FinishReason, GenerationResult, Timings, TokenLogprobs
 from .topk import top
 
+Ids = NDArray[np.int64]
 
-class Row:
-    """A prompt and what has been generated after it; one row of a batch.
+
+class TokenSequence:
+    """A prompt and what has been generated after it.
 
     Attributes:
         index: its place among the results of a call.
         prompt_ids: what it continues, at least one token.
         token_ids: the new tokens.
         options: what holds for it.
+        pipeline: what its options make of logits.
+        random: its own draws; None where nothing is drawn.
         finish_reason: None while it goes on.
         reused_tokens: how many of the prompt's tokens were in the cache when it began.
+        reprefills: how often the context overflowed and was computed afresh.
+        score: what a beam search gave it.
     """
+
+    width = 1  # slots of a decoder
 
     def __init__(
         self,
@@ -35,34 +44,34 @@ class Row:
         prompt_ids: Sequence[int],
         options: GenerationOptions,
         n_positions: int,
+        pipeline: Pipeline,
         index: int = 0,
-        sequence: int = 0,
+        sibling: int = 0,
     ) -> None:
-        """Start behind a prompt; `sequence` counts the texts returned for the same one."""
+        """Start behind a prompt; `sibling` counts the texts returned for the same one."""
         self.index = index
         self.prompt_ids = prompt_ids
         self.options = options
+        self.pipeline = pipeline
         self.token_ids: list[int] = []
         self.finish_reason: FinishReason | None = None
         self.score: float | None = None
         self.reprefills = 0
         self.reused_tokens = 0
-        self.budget = options.new_token_budget(len(prompt_ids))
-        if options.context_overflow == "stop":
-            self.budget = min(self.budget, n_positions - len(prompt_ids))
-        seed = None if options.seed is None else [options.seed, sequence]
-        self.random = np.random.default_rng(seed)
+        self.budget = new_tokens(options, len(prompt_ids), n_positions)
+        self.random = _random(options, sibling)
         self._ids = np.array([*prompt_ids], np.int64)
         self._characters = TextStream(tokenizer)
         self._stop = StopFilter(options.stops)
         self._pieces: list[str] = []
         self._logprobs: list[TokenLogprobs] = []
         self._started = self._first = self._last = time.perf_counter()
+        self._engine_first = self._engine_last = 0.0
         if self.budget < 1:
             self.finish("length")
 
     @property
-    def ids(self) -> NDArray[np.int64]:
+    def ids(self) -> Ids:
         """All tokens, the prompt's included."""
         return self._ids[: len(self.prompt_ids) + len(self.token_ids)]
 
@@ -77,30 +86,37 @@ class Row:
         limit = self.options.max_time
         return limit is not None and time.perf_counter() - self._started > limit
 
-    def choose(self, logits: Logits) -> int:
-        """Return the next token for logits `[1, vocab_size]`."""
-        options = self.options
-        allowed = constrain(logits, self.ids[None], len(self.prompt_ids), self.budget, options)
-        token_id = choose(allowed, options, self.random)
-        if options.logprobs is not None:
-            self._logprobs.append(_logprobs(logits[0], token_id, options.logprobs))
-        return token_id
+    def begin_clock(self, first: float, engine_seconds: float) -> None:
+        """Say when the first token came, for a text whose tokens are added after the work."""
+        self._first, self._engine_first = first, engine_seconds
 
-    def add(self, token_id: int) -> str:
-        """Append a token; return the text that is final by it, maybe none."""
-        self._last = time.perf_counter()
-        if not self.token_ids:
-            self._first = self._last
+    def record_logprobs(self, logits: Logits, token_id: int) -> None:
+        """Note what the model alone thinks of the token chosen; `logits` is `[vocab_size]`."""
+        if self.options.logprobs is not None:
+            self._logprobs.append(_logprobs(logits, token_id, self.options.logprobs))
+
+    def add(self, token_id: int, engine_seconds: float = 0.0) -> str:
+        """Append a token that the pipeline has accepted; return the text that is final by it.
+
+        Args:
+            token_id: the token.
+            engine_seconds: how long ONNX Runtime has run so far.
+        """
+        self._last, self._engine_last = time.perf_counter(), engine_seconds
+        if not self.token_ids and self._first == self._started:
+            self.begin_clock(self._last, engine_seconds)
         self._append(token_id)
         piece = self._stop.push(self._characters.push(token_id))
         if piece:
             self._pieces.append(piece)
         if token_id in self.options.eos_token_ids:
             return piece + self.finish("eos")
-        if self._stop.found:
+        if self._stop.found or self.pipeline.complete:
             return piece + self.finish("stop")
         if len(self.token_ids) >= self.budget:
             return piece + self.finish("length")
+        if self.options.max_time is not None and self.out_of_time:
+            return piece + self.finish("time")
         return piece
 
     def finish(self, reason: FinishReason) -> str:
@@ -110,6 +126,11 @@ class Row:
         if piece:
             self._pieces.append(piece)
         return piece
+
+    def cancel(self) -> list[Piece]:
+        """End the text as cancelled, if it goes on; return what was held back."""
+        piece = self.finish("cancelled") if self.finish_reason is None else ""
+        return [(self, piece)] if piece else []
 
     def result(self) -> GenerationResult:
         """Return what was made; a text that had not ended is cancelled by it."""
@@ -122,6 +143,7 @@ class Row:
             time_to_first_token=self._first - self._started,
             decode_seconds=self._last - self._first,
             reused_tokens=self.reused_tokens,
+            engine_seconds=self._engine_last - self._engine_first,
         )
         return GenerationResult(
             text=self.text,
@@ -141,7 +163,25 @@ class Row:
         self.token_ids.append(token_id)
 
 
-def _logprobs(logits: NDArray[np.float32], token_id: int, count: int) -> TokenLogprobs:
+Piece = tuple[TokenSequence, str]
+"""A text, and what has become final of it."""
+
+
+def new_tokens(options: GenerationOptions, prompt_length: int, n_positions: int) -> int:
+    """Return how many tokens may follow a prompt, in a context that may go on or stop."""
+    budget = options.new_token_budget(prompt_length)
+    if options.context_overflow == "stop":
+        return min(budget, n_positions - prompt_length)
+    return budget
+
+
+def _random(options: GenerationOptions, sibling: int) -> np.random.Generator | None:
+    if not options.do_sample:
+        return None
+    return np.random.default_rng(None if options.seed is None else [options.seed, sibling])
+
+
+def _logprobs(logits: Logits, token_id: int, count: int) -> TokenLogprobs:
     log_probabilities = log_softmax(logits)
     best = top(log_probabilities, min(count, len(log_probabilities))).tolist() if count else []
     likeliest = [(i, float(log_probabilities[i])) for i in best]

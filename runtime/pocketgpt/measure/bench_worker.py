@@ -9,14 +9,15 @@ import json
 import statistics
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import PocketGPTError
-from ..generation.scheduler import generate_rows
-from ..generation.sequence import Row
-from ..model import Model, load
+from ..errors import OptionError, PocketGPTError
+from ..generation.generator import TextGenerator
+from ..generation.request import Request
+from ..generation.sequence import TokenSequence
 from .machine import peak_memory
 
 PROMPTS = (32, 512)  # tokens; and as many as the context holds
@@ -28,16 +29,18 @@ RUNS = 3
 def measure(folder: str, variant: str, provider: Any, threads: int) -> dict[str, Any]:
     """Return a variant's figures: fields of `VariantSpeed`."""
     begin = time.perf_counter()
-    model = load(
-        folder,
+    model = TextGenerator.open(
+        Path(folder),
         variant,
         provider=tuple(provider) if isinstance(provider, list) else provider,
         threads=threads,
     )
     load_seconds = time.perf_counter() - begin
     longest = model.config.n_positions - 1  # and one new token
+    if longest < 2:
+        raise OptionError("a context below 3 tokens has no room for a prompt and two new tokens")
     lengths = sorted({min(length, longest) for length in (*PROMPTS, longest)})
-    prompt = min(lengths[0], longest // 2)
+    prompt = min(lengths[0], longest // 2)  # at least one token
     new_tokens = min(NEW_TOKENS, model.config.n_positions - prompt)
     _decode(model, 1, prompt, 2)  # the first run allocates
     first_token = {
@@ -57,39 +60,45 @@ def measure(folder: str, variant: str, provider: Any, threads: int) -> dict[str,
     }
 
 
-def _rows(model: Model, count: int, prompt: int, new_tokens: int) -> list[Row]:
+def _rows(model: TextGenerator, count: int, prompt: int, new_tokens: int) -> list[TokenSequence]:
     """Return so many texts to continue, of random tokens, that never end early."""
     options = model.resolve({"max_new_tokens": new_tokens, "eos_token_id": []})
     random = np.random.default_rng(0)
     n_positions, vocab_size = model.config.n_positions, model.config.vocab_size
     prompts = random.integers(0, vocab_size, (count, prompt)).tolist()
-    return [Row(model.tokenizer, ids, options, n_positions) for ids in prompts]
+    requests = [Request(ids, options) for ids in prompts]
+    return [
+        request.texts(model.tokenizer, model.vocabulary, n_positions, 0)[0] for request in requests
+    ]
 
 
-def _run(model: Model, rows: list[Row]) -> list[Row]:
-    decoder = model.new_decoder(len(rows))
-    for _ in generate_rows(decoder, rows, model.config.n_positions, bool):
+def _run(model: TextGenerator, rows: list[TokenSequence]) -> list[TokenSequence]:
+    scheduler = model.scheduler(len(rows))
+    for row in rows:
+        scheduler.submit(row)
+    for _ in scheduler.run(bool):
         pass
     return rows
 
 
-def _first_token(model: Model, prompt: int) -> float:
+def _first_token(model: TextGenerator, prompt: int) -> float:
     (row,) = _run(model, _rows(model, 1, prompt, 1))
     return row.result().timings.time_to_first_token
 
 
-def _decode(model: Model, count: int, prompt: int, new_tokens: int) -> float:
+def _decode(model: TextGenerator, count: int, prompt: int, new_tokens: int) -> float:
     """Return the new tokens a second of so many texts together, after the first ones."""
     rows = _run(model, _rows(model, count, prompt, new_tokens))
     slowest = max(row.result().timings.decode_seconds for row in rows)
     return count * (new_tokens - 1) / slowest
 
 
-def _step_bytes(model: Model, length: int) -> int:
+def _step_bytes(model: TextGenerator, length: int) -> int:
     """Return what a step reads: the weights, and keys and values of `length` tokens."""
-    cache = model.new_decoder().cache
-    cache.reserve(length)
-    return model.manifest.variant(model.variant).bytes + cache.bytes * length // cache.capacity
+    decoder = model.decoder()
+    decoder.reserve(length)
+    cache = decoder.cache_bytes * length // decoder.cache_capacity
+    return model.manifest.variant(model.variant).bytes + cache
 
 
 def main() -> None:

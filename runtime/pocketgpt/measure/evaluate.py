@@ -7,15 +7,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import validate
 from ..errors import OptionError
+from ..generation.generator import TextGenerator
 from ..generation.request import resolve_prompt
 from .metrics import METRICS
-
-if TYPE_CHECKING:
-    from ..model import Model
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,19 @@ class Pair:
 
 
 def evaluate(
-    model: Model,
+    model: TextGenerator,
     path: Path,
     metric: str,
     batch_size: int,
     options: Mapping[str, Any],
     progress: Callable[[int, int], None] | None = None,
+    adapter: str | None = None,
 ) -> Evaluation:
     """Generate for every prompt of a file and compare; see `Model.evaluate`."""
     validate.one_of("metric", metric, tuple(METRICS))
     validate.whole("batch_size", batch_size, at_least=1)
-    METRICS[metric](["a"], [["a"]])  # a library that is missing is missed before the work
+    measure = METRICS[metric]()  # now: a library that is missing is missed before the work
+    model.adapter(adapter)  # refused before the file is read
     resolved = model.resolve(options)
     if resolved.num_return_sequences > 1:
         raise OptionError("an evaluation has one text for a prompt: no num_return_sequences")
@@ -71,10 +71,11 @@ def evaluate(
     texts: list[str] = []
     for start in range(0, len(pairs), batch_size):
         prompts = [pair.prompt for pair in pairs[start : start + batch_size]]
-        texts += [one.text for one in model.generate(prompts, batch_size=batch_size, **options)]
+        results = model.generate(prompts, batch_size=batch_size, adapter=adapter, **options)
+        texts += [result.text for result in results]
         if progress:
             progress(len(texts), len(pairs))
-    scores, signature = METRICS[metric](texts, [pair.references for pair in pairs])
+    scores, signature = measure(texts, [pair.references for pair in pairs])
     return Evaluation(metric, scores, signature, len(pairs), tuple(texts))
 
 
@@ -89,7 +90,7 @@ def read_pairs(path: str | os.PathLike[str]) -> list[Pair]:
     """
     try:
         lines = Path(path).read_text("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no name for a file
         raise OptionError(f"{path} cannot be read: {error}") from None
     pairs = []
     for number, line in enumerate(lines, 1):
@@ -106,7 +107,7 @@ def read_pairs(path: str | os.PathLike[str]) -> list[Pair]:
 def _parse(number: int, line: str) -> Pair:
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"no JSON ({error})") from None
     if not isinstance(fields, dict):
         raise ValueError("should be an object with prompt and reference")

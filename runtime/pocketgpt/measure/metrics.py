@@ -1,4 +1,8 @@
-"""How close generated texts come to reference texts, by libraries that others use, too."""
+"""How close generated texts come to reference texts, by libraries that others use, too.
+
+Each function here finds its library and returns the metric: what takes texts and, for each, one or
+several references, and returns scores and how they were made.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,13 @@ from itertools import zip_longest
 
 from ..extras import needs_extra
 
-References = Sequence[Sequence[str]]  # one or several for each text
+References = Sequence[Sequence[str]]
 Scores = Mapping[str, float]
+Metric = Callable[[Sequence[str], References], tuple[Scores, str]]
 
 
-def bleu(texts: Sequence[str], references: References) -> tuple[Scores, str]:
-    """Return sacrebleu's corpus BLEU, 0 to 100, and its signature.
+def bleu() -> Metric:
+    """Return sacrebleu's corpus BLEU, 0 to 100, with its signature.
 
     https://aclanthology.org/W18-6319/
 
@@ -21,15 +26,19 @@ def bleu(texts: Sequence[str], references: References) -> tuple[Scores, str]:
     """
     with needs_extra("evaluate"):
         from sacrebleu.metrics.bleu import BLEU
-    metric = BLEU()
-    # It takes a stream of first references, one of second ones, and so on, None where none is.
-    streams = [list(stream) for stream in zip_longest(*references)]
-    score = metric.corpus_score(list(texts), streams)
-    return {"bleu": float(score.score)}, str(metric.get_signature())
+
+    def measure(texts: Sequence[str], references: References) -> tuple[Scores, str]:
+        metric = BLEU()
+        # It takes a stream of first references, one of second ones, and so on, None where none is.
+        streams = [list(stream) for stream in zip_longest(*references)]
+        score = metric.corpus_score(list(texts), streams)
+        return {"bleu": float(score.score)}, str(metric.get_signature())
+
+    return measure
 
 
-def rouge(texts: Sequence[str], references: References) -> tuple[Scores, str]:
-    """Return the mean F1 of rouge-score's ROUGE-1, -2 and -L, 0 to 1, and how it was made.
+def rouge() -> Metric:
+    """Return the mean F1 of rouge-score's ROUGE-1, -2 and -L, 0 to 1.
 
     Of several references the closest counts. https://aclanthology.org/W04-1013/
 
@@ -38,24 +47,31 @@ def rouge(texts: Sequence[str], references: References) -> tuple[Scores, str]:
     """
     with needs_extra("evaluate"):
         from rouge_score.rouge_scorer import RougeScorer
-    kinds = ("rouge1", "rouge2", "rougeL")
-    scorer = RougeScorer(kinds, use_stemmer=False)
-    found = [scorer.score_multi(own, text) for text, own in zip(texts, references, strict=True)]
-    means = {kind: sum(one[kind].fmeasure for one in found) / len(found) for kind in kinds}
-    return means, "rouge-score, F1, no stemming"
+
+    def measure(texts: Sequence[str], references: References) -> tuple[Scores, str]:
+        kinds = ("rouge1", "rouge2", "rougeL")
+        scorer = RougeScorer(kinds, use_stemmer=False)
+        scores = [
+            scorer.score_multi(several, text)
+            for text, several in zip(texts, references, strict=True)
+        ]
+        means = {kind: sum(each[kind].fmeasure for each in scores) / len(scores) for kind in kinds}
+        return means, "rouge-score, F1, no stemming"
+
+    return measure
 
 
-def exact(texts: Sequence[str], references: References) -> tuple[Scores, str]:
+def exact() -> Metric:
     """Return the share of texts equal to one of their references, but for space around them."""
-    equal = [
-        text.strip() in {reference.strip() for reference in own}
-        for text, own in zip(texts, references, strict=True)
-    ]
-    return {"exact": sum(equal) / len(equal)}, "equal but for space around"
+
+    def measure(texts: Sequence[str], references: References) -> tuple[Scores, str]:
+        equal = [
+            text.strip() in {reference.strip() for reference in several}
+            for text, several in zip(texts, references, strict=True)
+        ]
+        return {"exact": sum(equal) / len(equal)}, "equal but for space around"
+
+    return measure
 
 
-METRICS: dict[str, Callable[[Sequence[str], References], tuple[Scores, str]]] = {
-    "bleu": bleu,
-    "rouge": rouge,
-    "exact": exact,
-}
+METRICS: dict[str, Callable[[], Metric]] = {"bleu": bleu, "rouge": rouge, "exact": exact}

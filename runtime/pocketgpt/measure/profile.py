@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.ort_session import open_session
+from ..engine.graph import open_graph
 from ..engine.providers import Provider
-from ..folder.config import read_config
-from ..folder.manifest import check_files, read_manifest, variant_path
-from ..model import decoder_type, pick_variant
+from ..errors import OptionError
+from ..folder.opening import open_folder
 
 PROMPT_TOKENS = 512
 STEPS = 32
@@ -71,38 +70,39 @@ def profile(
     Raises:
         ModelFolderError: the folder is missing, damaged, or has no such variant.
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
-        OptionError: `threads` is no whole number above 0, or the provider cannot be read.
+        OptionError: `threads` is no whole number above 0, the provider cannot be read, or the
+            context has no room for a prompt and a step.
 
     Example:
         >>> pocketgpt.profile("models/gpt2", "int8").decode.operators[0].operator
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    variant = pick_variant(manifest, variant)
-    check_files(folder, manifest.variant(variant), verify=False)
-    config = read_config(folder)
+    opened = open_folder(folder, variant)
+    config = opened.config
+    if config.n_positions < 2:
+        raise OptionError("a context of 1 token has no room for a step after a prompt")
     steps = min(STEPS, config.n_positions // 2)
     prompt = min(PROMPT_TOKENS, config.n_positions - steps)
     random_ids = np.random.default_rng(0).integers(0, config.vocab_size, prompt).tolist()
     with tempfile.TemporaryDirectory() as scratch:
-        session = open_session(
-            folder / variant_path(variant),
+        graph = open_graph(
+            opened.graph_path,
+            config,
             provider=provider,
             threads=threads,
             profile=Path(scratch) / "profile",
         )
         for _ in range(2):  # the first time allocates: only the second counts
-            decoder = decoder_type(manifest)(session, config)
+            decoder = graph.decoder()
             decoder.prefill(random_ids)
             for _ in range(steps):
                 decoder.step(random_ids[0])
-        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+        events = json.loads(graph.end_profiling().read_text("utf-8"))
     runs = sorted(
         (event for event in events if event["name"] == "model_run"), key=lambda run: run["ts"]
     )
     counted = runs[len(runs) // 2 :]
     return Profile(
-        variant,
+        opened.variant,
         _phase(events, counted[:-steps], prompt),
         _phase(events, counted[-steps:], steps),
     )

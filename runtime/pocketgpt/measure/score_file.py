@@ -1,22 +1,25 @@
-"""Scoring a file of any size: its tokens are read as the windows need them, and not kept."""
+"""Scoring a file of any size, or a pipe: its tokens are read as the windows need them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+import codecs
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import BinaryIO
 
 import numpy as np
 
 from ..engine.decoder import Decoder
 from ..errors import OptionError
-from ..generation.processors import log_softmax
+from ..text.encode_stream import encode_stream
 from ..text.tokenizer import Tokenizer
-from .score import window_logits
+from .score import bits_per_byte, perplexity, target_log_probs, window_logits
 
-READ_CHARACTERS = 1 << 20
+TextFile = str | os.PathLike[str] | BinaryIO
 
 
 @dataclass(frozen=True)
@@ -30,95 +33,105 @@ class FileScore:
     bits_per_byte: float
 
 
-class TokenFile(Sequence[int]):
-    """A text file's tokens, of which only the newest `kept` stay in memory.
+class _FileTokens:
+    """A UTF-8 file's token ids, to iterate over once.
 
-    Slices have to come in ascending order, none further back than that.
+    Attributes:
+        tokens: how many were read so far.
+        bytes: how many bytes of the file they took.
     """
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, kept: int) -> None:
-        """Count the tokens by reading the file once.
-
-        Raises:
-            OptionError: the file cannot be read or is not UTF-8.
-        """
-        self._path = path
+    def __init__(self, file: BinaryIO, tokenizer: Tokenizer) -> None:
+        self.tokens = self.bytes = 0
+        self._file = file
         self._tokenizer = tokenizer
-        self._kept = kept
-        self._length = sum(len(part) for part in self._parts())
-        self._reading = self._parts()
-        self._first = 0
-        self._ids: list[int] = []
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._ended = False
+        status = os.fstat(file.fileno()) if _has_a_number(file) else None
+        plain = status is not None and stat.S_ISREG(status.st_mode)
+        self._size = status.st_size if status and plain else None
 
-    def __len__(self) -> int:
-        return self._length
+    def __iter__(self) -> Iterator[int]:
+        for ids in encode_stream(self._tokenizer, self._read):
+            self.tokens += len(ids)
+            yield from ids
+        self._ended = True
 
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[int]: ...
-    def __getitem__(self, index: int | slice) -> int | list[int]:
-        if isinstance(index, int):
-            return self[index : index + 1][0]
-        start, stop, _ = index.indices(self._length)
-        while self._first + len(self._ids) < stop:
-            surplus = max(0, len(self._ids) - self._kept)
-            self._first += surplus
-            self._ids = self._ids[surplus:] + next(self._reading)
-        return self._ids[start - self._first : stop - self._first]
+    @property
+    def expected(self) -> int:
+        """How many tokens there will be: by the share of the file that is read, where it is known.
 
-    def _parts(self) -> Iterator[list[int]]:
-        """Yield the ids of parts of the file that join to the whole file's ids.
-
-        A part ends where white space follows something else: GPT-2's tokens never reach from the
-        one into the other.
+        Exact once all is read; of a pipe what is read so far.
         """
-        rest = ""
-        try:
-            with self._path.open(encoding="utf-8", newline="") as file:
-                while text := file.read(READ_CHARACTERS):
-                    rest += text
-                    cut = _last_gap(rest)
-                    if cut:
-                        yield self._tokenizer.encode(rest[:cut])
-                        rest = rest[cut:]
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"{self._path} cannot be read: {error}") from None
-        yield self._tokenizer.encode(rest)
+        if self._ended or not self._size or not self.bytes:
+            return self.tokens
+        return max(self.tokens, self.tokens * self._size // self.bytes)
+
+    def _read(self, characters: int) -> str:
+        while content := self._file.read(characters):
+            self.bytes += len(content)
+            if text := self._decoder.decode(content):
+                return text
+        return self._decoder.decode(b"", final=True)
 
 
 def score_file(
-    path: Path,
+    file: TextFile,
     tokenizer: Tokenizer,
     new_decoder: Callable[[], Decoder],
     n_positions: int,
     stride: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> FileScore:
-    """Score a file as `score_ids` scores token ids.
+    """Score a file, by its path or opened in binary, as `score_ids` scores its whole text's ids.
+
+    It is read once, from its beginning or where it stands, so it may be a pipe. `progress` is
+    called with (tokens scored, tokens in all, estimated until the file is read).
 
     Raises:
         OptionError: the file cannot be read, is not UTF-8, or has fewer than two tokens.
     """
-    token_ids = TokenFile(path, tokenizer, 2 * n_positions)
-    if len(token_ids) < 2:
-        raise OptionError(
-            f"{path} has {len(token_ids)} tokens and cannot be scored: nothing precedes the first"
-        )
+    name = _name(file)
     total, done = 0.0, 0
-    for targets, logits in window_logits(new_decoder, token_ids, n_positions, stride):
-        chosen = log_softmax(logits)[np.arange(len(targets)), np.asarray(targets)]
-        total += float(chosen.sum(dtype=np.float64))
-        done += len(targets)
-        if progress:
-            progress(done, len(token_ids) - 1)
-    size = path.stat().st_size
-    return FileScore(str(path), done, size, math.exp(-total / done), -total / math.log(2) / size)
+    try:
+        with _opened(file) as opened:
+            token_ids = _FileTokens(opened, tokenizer)
+            for targets, logits in window_logits(new_decoder, token_ids, n_positions, stride):
+                total += float(target_log_probs(logits, targets).sum(dtype=np.float64))
+                done += len(targets)
+                if progress:
+                    progress(done, token_ids.expected - 1)
+    except OptionError as error:
+        raise OptionError(f"{name}: {error}") from None
+    except (OSError, ValueError) as error:  # no UTF-8, no name for a file, closed
+        raise OptionError(f"{name} cannot be read: {error}") from None
+    if not done:
+        raise OptionError(
+            f"{name} has {token_ids.tokens} tokens and cannot be scored: nothing precedes the first"
+        )
+    size = token_ids.bytes
+    return FileScore(name, done, size, perplexity(total, done), bits_per_byte(total, size))
 
 
-def _last_gap(text: str) -> int:
-    """Return the last position at which white space follows something else, or 0."""
-    for position in range(len(text) - 1, 0, -1):
-        if text[position].isspace() and not text[position - 1].isspace():
-            return position
-    return 0
+def _opened(file: TextFile) -> AbstractContextManager[BinaryIO]:
+    if isinstance(file, (str, os.PathLike)):
+        return Path(file).open("rb")
+    return nullcontext(file)
+
+
+def _name(file: TextFile) -> str:
+    """Return what to call a file: its path, or the name it was opened by."""
+    return (
+        os.fspath(file)
+        if isinstance(file, (str, os.PathLike))
+        else str(getattr(file, "name", "standard input"))
+    )
+
+
+def _has_a_number(file: BinaryIO) -> bool:
+    """Tell whether the system knows a file; one in memory has no number."""
+    try:
+        file.fileno()
+    except (OSError, AttributeError):
+        return False
+    return True

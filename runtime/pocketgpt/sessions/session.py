@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..engine.decoder import Decoder
-from ..errors import OptionError, SessionError
-from ..extras import needs_extra
-from ..folder.atomic import staging_folder
+from ..engine.contract import Array
+from ..errors import OptionError
+from ..generation.generator import TextGenerator
+from ..generation.option_types import OneTextOptionsDict
+from ..generation.request import Request
 from ..generation.results import GenerationResult
-from ..generation.scheduler import generate_rows
-from ..generation.sequence import Row
+from ..generation.scheduler import Scheduler
 from ..generation.stream import Stream
-
-if TYPE_CHECKING:
-    from ..model import Model
-
-FORMAT = "pocketgpt-session-1"
+from .storage import read_session, write_session
 
 
 class Session:
@@ -33,6 +27,7 @@ class Session:
 
     Attributes:
         token_ids: the whole text.
+        adapter: the name of the LoRA adapter that it is computed with; None for none.
 
     Example:
         >>> session = model.session()
@@ -41,11 +36,20 @@ class Session:
         >>> other = session.fork()
     """
 
-    def __init__(self, model: Model, decoder: Decoder, token_ids: Sequence[int] = ()) -> None:
-        """Use `Model.session` instead."""
+    def __init__(
+        self,
+        model: TextGenerator,
+        token_ids: Sequence[int] = (),
+        cache: tuple[Array, Array] | None = None,
+        adapter: str | None = None,
+    ) -> None:
+        """Use `Model.session` instead; `cache` are keys and values as `Decoder.read` returns."""
         self.token_ids = list(token_ids)
+        self.adapter = adapter
         self._model = model
-        self._decoder = decoder
+        self._decoder = model.decoder(adapter=adapter)
+        if cache is not None:
+            self._decoder.write(*cache)
         self._streaming: Stream | None = None
 
     @property
@@ -63,13 +67,15 @@ class Session:
         """Append a text, or token ids.
 
         A text's tokens begin where it begins: no token spans what was there before and what comes.
+        What the tokenizer puts before every text, a BOS for one, stands before the first one alone.
 
         Raises:
-            OptionError: it does not fit the context, or an id is not in the vocabulary.
+            OptionError: it is neither a text nor token ids, does not fit the context, or an id is
+                not in the vocabulary.
         """
         self._settle()
         config = self._model.config
-        new = self._model.tokenizer.encode(text) if isinstance(text, str) else list(text)
+        new = self._encode(text) if isinstance(text, str) else _token_ids(text)
         if not all(0 <= token_id < config.vocab_size for token_id in new):
             raise OptionError(f"a token id is outside the vocabulary of {config.vocab_size}")
         length = len(self.token_ids) + len(new)
@@ -80,7 +86,7 @@ class Session:
             )
         self.token_ids += new
 
-    def generate(self, **options: Any) -> GenerationResult:
+    def generate(self, **options: Unpack[OneTextOptionsDict]) -> GenerationResult:
         """Continue the text and keep what is made; see `Model.generate`.
 
         Raises:
@@ -92,7 +98,7 @@ class Session:
         assert stream.result is not None
         return stream.result
 
-    def stream(self, **options: Any) -> Stream:
+    def stream(self, **options: Unpack[OneTextOptionsDict]) -> Stream:
         """Continue the text, yielding it as it is made; see `Model.stream`.
 
         Whatever is made before the stream ends, or is given up, belongs to the session.
@@ -113,17 +119,17 @@ class Session:
             cancelled: Callable[[], bool], done: Callable[[GenerationResult], None]
         ) -> Iterator[str]:
             model, decoder = self._model, self._decoder
-            row = Row(model.tokenizer, list(self.token_ids), resolved, model.config.n_positions)
-            # The last token is computed in any case: its logits are wanted.
-            decoder.rewind(min(decoder.cache.length, len(self.token_ids) - 1))
+            n_positions = model.config.n_positions
+            request = Request(list(self.token_ids), resolved)
+            (text,) = request.texts(model.tokenizer, model.vocabulary, n_positions, 0)
+            held = self.token_ids[: decoder.lengths[0]]
+            scheduler = Scheduler(decoder, n_positions, held=held, min_shared=1)
+            scheduler.submit(text)
             try:
-                if row.finish_reason is None:
-                    rows = generate_rows(decoder, [row], model.config.n_positions, cancelled)
-                    for _, piece in rows:
-                        yield piece
+                yield from (piece for _, piece in scheduler.run(cancelled))
             finally:
-                self.token_ids = row.ids.tolist()
-                done(row.result())
+                self.token_ids = text.ids.tolist()
+                done(text.result())
 
         self._streaming = Stream(pieces)
         return self._streaming
@@ -139,54 +145,47 @@ class Session:
             raise OptionError(f"rewind takes 0 to {len(self.token_ids)} tokens, not {count!r}")
         length = len(self.token_ids) - count
         del self.token_ids[length:]
-        self._decoder.rewind(min(length, self._decoder.cache.length))
+        self._decoder.rewind(min(length, int(self._decoder.lengths[0])))
 
     def fork(self) -> Session:
         """Return a session of its own that goes on from the same text."""
         self._settle()
-        return Session(self._model, self._decoder.fork(), self.token_ids)
+        return Session(self._model, self.token_ids, self._decoder.read(), self.adapter)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the text and its cache to a safetensors file, replacing what is there in one step.
 
         Raises:
+            SessionError: the file cannot be written.
             MissingExtraError: safetensors is not installed.
         """
         self._settle()
-        with needs_extra("sessions"):
-            from safetensors.numpy import save_file
-        cache = self._decoder.cache
-        filled = np.s_[0, :, : cache.length]
-        tensors = {
-            "token_ids": np.array(self.token_ids, np.int64),
-            "keys": np.stack([buffer[filled] for buffer in cache.keys]),
-            "values": np.stack([buffer[filled] for buffer in cache.values]),
-        }
-        metadata = {"format": FORMAT, "model_sha256": _model_hash(self._model)}
-        path = Path(path)
-        with staging_folder(path) as staging:
-            save_file(tensors, staging / path.name, metadata)
-            (staging / path.name).replace(path)
+        identity = self._model.identity_with(self.adapter)
+        write_session(Path(path), self.token_ids, *self._decoder.read(), identity)
 
     @classmethod
-    def restore(cls, model: Model, path: Path) -> Session:
+    def restore(cls, model: TextGenerator, path: Path, adapter: str | None = None) -> Session:
         """Read a file that `save` wrote; `Model.restore` is the public way.
 
         Raises:
-            SessionError: the file is no session, is damaged, or is another model's or variant's.
+            SessionError: the file is no session, is damaged, or is another model's, variant's or
+                adapter's.
+            OptionError: no adapter of that name was loaded.
             MissingExtraError: safetensors is not installed.
         """
-        tensors = _read(model, path)
-        token_ids = tensors["token_ids"].tolist()
-        session = cls(model, model.new_decoder(), token_ids)
-        cache = session._decoder.cache
-        length = tensors["keys"].shape[2]
-        cache.reserve(length)
-        cache.length = length
-        for buffers, saved in ((cache.keys, tensors["keys"]), (cache.values, tensors["values"])):
-            for buffer, layer in zip(buffers, saved, strict=True):
-                buffer[0, :, :length] = layer
-        return session
+        saved = read_session(
+            path,
+            model.identity_with(adapter),
+            model.config,
+            model.graph.contract.cache_dtype,
+            _name_of(model, adapter),
+        )
+        return cls(model, saved.token_ids, (saved.keys, saved.values), adapter)
+
+    def _encode(self, text: str) -> list[int]:
+        tokenizer = self._model.tokenizer
+        before = [] if self.token_ids else tokenizer.frame[0]
+        return [*before, *tokenizer.encode(text, add_special_tokens=False)]
 
     def _settle(self) -> None:
         """End a stream that was left before its end: what it made is the session's."""
@@ -195,26 +194,19 @@ class Session:
         self._streaming = None
 
 
-def _read(model: Model, path: Path) -> dict[str, NDArray[Any]]:
-    with needs_extra("sessions"):
-        from safetensors import SafetensorError, safe_open
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise SessionError(f"{path} is not a session that this PocketGPT can read")
-            if metadata.get("model_sha256") != _model_hash(model):
-                raise SessionError(
-                    f"{path} was saved with another model or variant than {model.variant}; "
-                    "load that one"
-                )
-            return {name: file.get_tensor(name) for name in ("token_ids", "keys", "values")}
-    except (OSError, SafetensorError) as error:
-        raise SessionError(f"{path} cannot be read: {error}") from None
+def _name_of(model: TextGenerator, adapter: str | None) -> str:
+    if not model.adapters:
+        return model.variant
+    return f"{model.variant} {'without an adapter' if adapter is None else f'with {adapter!r}'}"
 
 
-def _model_hash(model: Model) -> str:
-    """Return one hash of the loaded variant's files, from the hashes in the manifest."""
-    records = model.manifest.variant(model.variant).files
-    joined = "\n".join(sorted(record.sha256 for record in records))
-    return hashlib.sha256(joined.encode("ascii")).hexdigest()
+def _token_ids(ids: object) -> list[int]:
+    """Return token ids as plain integers; NumPy's are taken, true and 1.0 are none."""
+    if isinstance(ids, np.ndarray):
+        ids = [*ids]
+    if not isinstance(ids, Sequence) or isinstance(ids, (bytes, bytearray)):
+        raise OptionError(f"append takes a text or a list of token ids, not {type(ids).__name__}")
+    for token_id in ids:
+        if not isinstance(token_id, (int, np.integer)) or isinstance(token_id, bool):
+            raise OptionError(f"a token id should be a whole number, not {token_id!r}")
+    return [int(token_id) for token_id in ids]

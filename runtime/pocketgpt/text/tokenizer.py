@@ -1,41 +1,95 @@
-"""Text to token ids and back, and text from ids one at a time without half a character."""
+"""Text to token ids and back, by a folder's tokenizer.json."""
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import tokenizers
 
 from ..errors import ModelFolderError, OptionError
 
+LARGEST_FILE = 1 << 28  # bytes; the largest vocabularies in use take a tenth of it
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A text's ids with their places, special tokens of the post-processor left out.
+
+    `offsets` are the characters `(begin, end)` that a token stands for; `words` count the parts
+    that the pre-tokenizer cuts a text into, and added tokens, by token.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    words: list[int | None]
+
 
 class Tokenizer:
-    """A folder's `tokenizer.json`, a byte-level BPE as every GPT-2 has."""
+    """A folder's `tokenizer.json`, a byte-level BPE as every GPT-2 has.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        special_ids: the tokens that stand for no text, such as the end of text.
+    """
+
+    def __init__(self, path: Path, vocab_size: int | None = None) -> None:
         """Read `tokenizer.json`.
+
+        Args:
+            path: the file.
+            vocab_size: how many ids the model knows; `encode` refuses a text with others.
 
         Raises:
             ModelFolderError: the file is missing or cannot be understood.
         """
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises plain Exception
-            raise ModelFolderError(f"{path} cannot be read: {error}") from None
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        added = self._tokenizer.get_added_tokens_decoder()
+        self._path = path
+        self._vocab_size = vocab_size
+        with self._errors("cannot be read"):
+            if path.stat().st_size > LARGEST_FILE:
+                raise ValueError(f"it is larger than {LARGEST_FILE >> 20} MB")
+            self._tokenizer = tokenizers.Tokenizer.from_buffer(path.read_bytes())
+            self._tokenizer.no_padding()
+            self._tokenizer.no_truncation()
+            added = self._tokenizer.get_added_tokens_decoder()
         self._bytes: dict[int, bytes] = {}  # of the tokens that came so far
-        self._special_ids = {number for number, token in added.items() if token.special}
+        self.special_ids = frozenset(number for number, token in added.items() if token.special)
 
-    def encode(self, text: str) -> list[int]:
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are, added ones included."""
+        size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        return size
+
+    def to_json(self) -> str:
+        """Return what `tokenizer.json` says, for other libraries to read."""
+        text: str = self._tokenizer.to_str()
+        return text
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the text's token ids; special tokens written out in the text become their ids.
 
+        Args:
+            text: what to encode.
+            add_special_tokens: whether to add what the file's post-processor puts around a text,
+                a BOS for one. GPT-2's puts nothing.
+
         Raises:
-            OptionError: the text holds a lone surrogate, which is no character.
+            OptionError: the text holds a lone surrogate, which is no character, or a token that the
+                model does not know.
+            ModelFolderError: the tokenizer cannot encode this text.
         """
+        ids: list[int] = self._encode(text, add_special_tokens).ids
+        return ids
+
+    def encode_words(self, text: str) -> Encoding:
+        """Return the text's ids with their places; errors are those of `encode`."""
+        encoded = self._encode(text, False)
+        return Encoding(encoded.ids, encoded.offsets, encoded.word_ids)
+
+    def _encode(self, text: str, add_special_tokens: bool) -> tokenizers.Encoding:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -43,13 +97,60 @@ class Tokenizer:
                 f"the text holds a lone surrogate (U+{ord(text[error.start]):04X}) at character "
                 f"{error.start}, which no encoding can write; remove it"
             ) from None
-        ids: list[int] = self._tokenizer.encode(text).ids
-        return ids
+        with self._errors("cannot encode this text"):
+            encoded = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+            ids = encoded.ids
+        if self._vocab_size is not None and ids and max(ids) >= self._vocab_size:
+            raise OptionError(
+                f"the text holds the token {self._tokenizer.id_to_token(max(ids))!r} of id "
+                f"{max(ids)}, outside the model's vocabulary of {self._vocab_size}; remove it"
+            )
+        return encoded
+
+    @cached_property
+    def longest_added_token(self) -> int:
+        """Characters of the longest added token, 0 where there is none."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return max((len(token.content) for token in added), default=0)
+
+    @cached_property
+    def is_plain_bpe(self) -> bool:
+        """Whether ids are those of a BPE's merges alone, without unknown tokens or affixes."""
+        model = self._tokenizer.model
+        return isinstance(model, tokenizers.models.BPE) and not (
+            model.dropout
+            or model.unk_token
+            or model.continuing_subword_prefix
+            or model.end_of_word_suffix
+            or model.byte_fallback
+            or model.ignore_merges
+        )
+
+    @cached_property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """The ids that `add_special_tokens` puts before and behind a text."""
+        bare, framed = (self.encode("a", add_special_tokens=added) for added in (False, True))
+        for start in range(len(framed) - len(bare) + 1):
+            if framed[start : start + len(bare)] == bare:
+                return framed[:start], framed[start + len(bare) :]
+        raise ModelFolderError(f"{self._path}: its post-processor changes the text itself")
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the ids' text without special tokens; bytes that are no UTF-8 become U+FFFD."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        with self._errors("cannot decode"):
+            text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
+
+    @contextmanager
+    def _errors(self, failed: str) -> Iterator[None]:
+        """Turn whatever tokenizers raises into one line that names the file."""
+        try:
+            yield
+        except BaseException as error:  # tokenizers raises plain Exception; Rust's panics not even
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            reason = " ".join(str(error).split())
+            raise ModelFolderError(f"{self._path} {failed}: {reason}") from None
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes a token stands for; special tokens and unknown ids stand for none."""
@@ -60,32 +161,12 @@ class Tokenizer:
 
     def _find_bytes(self, token_id: int) -> bytes:
         token = self._tokenizer.id_to_token(token_id)
-        if token is None or token_id in self._special_ids:
+        if token is None or token_id in self.special_ids:
             return b""
         try:
             return bytes(_BYTE_OF[character] for character in token)
         except KeyError:  # an added token, kept as plain text
             return bytes(token, "utf-8")
-
-
-class TextStream:
-    """Text from token ids as they come: whole characters, as soon as they are whole.
-
-    The pieces joined equal `Tokenizer.decode` of all ids.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        """Start an empty stream."""
-        self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def push(self, token_id: int) -> str:
-        """Take a token; return the characters it completes, maybe none."""
-        return self._decoder.decode(self._tokenizer.token_bytes(token_id))
-
-    def finish(self) -> str:
-        """Return what stands for a character left incomplete at the end: U+FFFD, or nothing."""
-        return self._decoder.decode(b"", final=True)
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -1,0 +1,134 @@
+"""Putting new variants into a folder, which holds at any moment the old ones or the new, whole.
+
+A variant is two files or three, its graphs and its weights, and their names are fixed: renames, and
+between them a mixture. So the folder `onnx` is exchanged, in one step, with one in which the new
+files are, and the others as hard links to what they were. The manifest is a third file: before the
+exchange it gets what it will say afterwards, beside what it says (`Manifest.installing`), and who
+reads it tells by the graphs' hashes which holds. A kill leaves nothing else to mend.
+
+Where names cannot be exchanged or files not be linked (Windows, FAT, a mounted `onnx`), a variant
+that is replaced leaves the manifest first: a kill then leaves it out, and never a mixture in.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pocketgpt.folder.atomic import exchange, locked, write_json
+from pocketgpt.folder.config import CONFIG
+from pocketgpt.folder.file_record import FileRecord
+from pocketgpt.folder.json_file import read_json_object
+from pocketgpt.folder.manifest import (
+    Variant,
+    read_manifest,
+    variant_path,
+    write_manifest,
+)
+
+ONNX = "onnx"
+HALF_CACHES = ("fp16", "q4f16")  # variants whose keys and values are float16
+
+
+def install(
+    staging: Path, folder: Path, fp32: Variant, variants: Mapping[str, Variant], text: str
+) -> None:
+    """Move variants from `staging` into `folder`, on the same file system, and list them.
+
+    Args:
+        staging: a folder with their files, by the names they will have; used up.
+        folder: the model folder.
+        fp32: its new entry, with figures of the same text as the variants'.
+        variants: their entries.
+        text: the SHA-256 of the text that the figures are of.
+
+    Raises:
+        OSError: the folder cannot be written; what it lists is whole.
+    """
+    with locked(folder, wait=True):  # another installation builds on what this one leaves
+        now = read_manifest(folder)
+        others = tuple(record for record in now.companions if record.path != CONFIG)
+        after = replace(
+            now,
+            variants={**now.variants, "fp32": fp32, **variants},
+            evaluation_sha256=text,
+            companions=others,  # config.json has one hash or another until all is done
+        )
+        old = {name: variant.all_files for name, variant in now.variants.items()}
+        replaced = {n for n, v in variants.items() if n in old and old[n] != v.all_files}
+        at_once = bool(replaced) and _prepare_exchange(staging, folder)
+        kept = {n: v for n, v in now.variants.items() if at_once or n not in replaced}
+        try:
+            write_manifest(folder, replace(now, variants=kept, companions=others, installing=after))
+            if not (at_once and exchange(staging / ONNX, folder / ONNX)):
+                _move(staging, folder, variants.values())
+            _update_config(folder, after.variants)
+        except BaseException:
+            with suppress(OSError):
+                write_manifest(folder, read_manifest(folder))
+            raise
+        if now.companions:
+            after = replace(after, companions=(*others, FileRecord.of(folder, CONFIG)))
+        write_manifest(folder, after)
+
+
+def _prepare_exchange(staging: Path, folder: Path) -> bool:
+    """Complete the `onnx` of `staging` by links to all of the folder's; return whether it can be.
+
+    And whether names can be exchanged at all, which is tried.
+    """
+    theirs, ours = folder / ONNX, staging / ONNX
+    if theirs.is_symlink() or os.path.ismount(theirs):
+        return False
+    new = [path.name for path in ours.iterdir()]
+
+    def already_new(directory: str, names: list[str]) -> Iterable[str]:
+        return new if Path(directory) == theirs else ()
+
+    trial = staging / "trial"
+    trial.mkdir()
+    if not exchange(trial, staging / ONNX) or not exchange(trial, staging / ONNX):
+        return False
+    try:
+        shutil.copytree(
+            theirs,
+            ours,
+            symlinks=True,
+            ignore=already_new,
+            copy_function=os.link,
+            dirs_exist_ok=True,
+        )
+    except OSError:
+        return False
+    return True
+
+
+def _move(staging: Path, folder: Path, variants: Iterable[Variant]) -> None:
+    """Rename files into place, a variant's graph last: once it is there, so is the variant."""
+    for variant in variants:
+        for record in reversed(variant.all_files):
+            (staging / record.path).replace(folder / record.path)
+
+
+def _update_config(folder: Path, variants: Iterable[str]) -> None:
+    """Tell transformers.js of the variants, leaving what else config.json says to it."""
+    config = read_json_object(folder / CONFIG)
+    known = config.get("transformers.js_config")
+    ours: dict[str, Any] = dict(known) if isinstance(known, dict) else {}
+    _extend(ours, "use_external_data_format", {Path(variant_path(n)).name: True for n in variants})
+    _extend(ours, "kv_cache_dtype", {n: "float16" for n in variants if n in HALF_CACHES})
+    updated = {**config, "transformers.js_config": ours}
+    if updated != config:
+        write_json(folder / CONFIG, updated)
+
+
+def _extend(config: dict[str, Any], name: str, entries: Mapping[str, Any]) -> None:
+    """Add to a map what it lacks; a value of another kind holds for all variants, and stays."""
+    known = config.get(name)
+    if entries and (known is None or isinstance(known, dict)):
+        config[name] = {**entries, **(known or {})}

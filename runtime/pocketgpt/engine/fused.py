@@ -1,0 +1,152 @@
+"""Passes over a fused graph, which appends to its cache in place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ..folder.config import ModelConfig
+from .adapters import Adapter
+from .buffers import Buffers
+from .contract import ATTENTION_MASK, INPUT_IDS, LOGITS, NUM_LOGITS_TO_KEEP, POSITION_IDS
+from .ort_session import run_bound
+from .passes import Lengths, Logits
+
+
+class FusedPasses:
+    """Everything a step needs is bound once: it writes a token, a position and a bit of a mask.
+
+    The mask is as long as the buffers and zero past the text, so its length never changes; what is
+    bound holds until the buffers move, for each number of slots that is stepped.
+    """
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        config: ModelConfig,
+        cache: Buffers,
+        adapter: Adapter | None = None,
+    ) -> None:
+        self.seconds = 0.0
+        self._session = session
+        self._cache = cache
+        self._adapter = adapter
+        self._tokens = np.zeros((cache.slots, 1), np.int64)
+        self._positions = np.zeros((cache.slots, 1), np.int64)
+        self._mask = np.zeros((cache.slots, 0), np.int64)
+        self._masked = np.zeros(cache.slots, np.int64)  # ones in each row of the mask
+        self._logits = np.zeros((cache.slots, 1, config.vocab_size), np.float32)
+        self._steps: dict[int, ort.IOBinding] = {}
+        self._rows = np.arange(cache.slots)
+
+    def append(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
+        binding = self._bind_chunk(token_ids, slot, start)
+        logits = self._logits[slot : slot + 1]
+        _bind_output(binding, LOGITS, logits)
+        self._run(binding)
+        return logits[:, 0]
+
+    def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
+        binding = self._bind_chunk(token_ids, slot, start)
+        binding.bind_ortvalue_input(NUM_LOGITS_TO_KEEP, every_token())
+        # ONNX Runtime allocates: a buffer must have the one row that is declared.
+        binding.bind_output(LOGITS)
+        self._run(binding)
+        logits: Logits = binding.get_outputs()[-1].numpy()[0]
+        return logits
+
+    def fill(self, prompts: Sequence[Sequence[int]], first: int) -> Logits:
+        lengths = np.array([len(prompt) for prompt in prompts])
+        self._reserve(int(lengths.max()))
+        positions = np.broadcast_to(np.arange(lengths.max()), (len(prompts), lengths.max()))
+        mask = positions < lengths[:, None]
+        token_ids = np.zeros(mask.shape, np.int64)
+        token_ids[mask] = np.concatenate(prompts)
+        last = first + len(prompts)
+        binding = self._bind(
+            token_ids, np.ascontiguousarray(positions), mask.astype(np.int64), first, last
+        )
+        logits = self._logits[first:last]
+        _bind_output(binding, LOGITS, logits)
+        self._run(binding)
+        return logits[:, 0]
+
+    def step(self, token_ids: Sequence[int], lengths: Lengths) -> Logits:
+        count = len(lengths)
+        self._reserve(int(lengths.max()) + 1)
+        binding = self._steps.get(count) or self._bind_step(count)
+        if (self._masked[:count] != lengths).any():
+            self._mend_mask(lengths)
+        self._tokens[:count, 0] = token_ids
+        self._positions[:count, 0] = lengths
+        self._mask[self._rows[:count], lengths] = 1
+        self._masked[:count] += 1
+        self._run(binding)
+        return self._logits[:count, 0]
+
+    def settle(self) -> None:
+        pass
+
+    def _run(self, binding: ort.IOBinding) -> None:
+        begin = time.perf_counter()
+        run_bound(self._session, binding)
+        self.seconds += time.perf_counter() - begin
+
+    def _reserve(self, tokens: int) -> None:
+        self._cache.reserve(tokens)
+        if self._mask.shape[1] != self._cache.capacity:  # the buffers moved, whoever asked for it
+            self._mask = np.zeros((self._cache.slots, self._cache.capacity), np.int64)
+            self._masked[:] = 0
+            self._steps.clear()
+
+    def _mend_mask(self, lengths: Lengths) -> None:
+        """Let the mask's rows of the slots whose texts were changed say how long they are."""
+        columns = np.arange(self._cache.capacity)
+        for slot in np.flatnonzero(self._masked[: len(lengths)] != lengths):
+            self._mask[slot] = columns < lengths[slot]
+            self._masked[slot] = lengths[slot]
+
+    def _bind_step(self, count: int) -> ort.IOBinding:
+        binding = self._bind(
+            self._tokens[:count], self._positions[:count], self._mask[:count], 0, count
+        )
+        _bind_output(binding, LOGITS, self._logits[:count])
+        self._steps[count] = binding
+        return binding
+
+    def _bind_chunk(self, token_ids: Sequence[int], slot: int, start: int) -> ort.IOBinding:
+        end = start + len(token_ids)
+        self._reserve(end)
+        positions = np.arange(start, end, dtype=np.int64)[None]
+        mask = np.ones((1, end), np.int64)
+        return self._bind(np.array([token_ids], np.int64), positions, mask, slot, slot + 1)
+
+    def _bind(
+        self,
+        input_ids: NDArray[np.int64],
+        position_ids: NDArray[np.int64],
+        attention_mask: NDArray[np.int64],
+        first: int,
+        last: int,
+    ) -> ort.IOBinding:
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(INPUT_IDS, input_ids)
+        binding.bind_cpu_input(POSITION_IDS, position_ids)
+        binding.bind_cpu_input(ATTENTION_MASK, attention_mask)
+        self._cache.bind(binding, first, last)
+        if self._adapter is not None:
+            self._adapter.bind(binding)
+        return binding
+
+
+def every_token() -> ort.OrtValue:
+    """Return what to override `num_logits_to_keep` by to get the logits after every token."""
+    return ort.OrtValue.ortvalue_from_numpy(np.array(0, np.int64))
+
+
+def _bind_output(binding: ort.IOBinding, name: str, array: NDArray[np.generic]) -> None:
+    binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

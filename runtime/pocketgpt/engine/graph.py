@@ -1,0 +1,116 @@
+"""An open graph: a session that keeps the contract, and decoders over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnxruntime as ort
+
+from ..errors import InferenceError
+from ..folder.config import ModelConfig
+from .adapters import Adapter, read_adapter
+from .buffers import Buffers, HostBuffers
+from .contract import Array, Contract, read_contract
+from .decoder import Decoder
+from .fused import FusedPasses
+from .ort_session import open_session, reason
+from .portable import PortablePasses
+from .providers import Provider
+
+
+class Graph:
+    """A variant's graph, opened and found to be what config.json says. Threads may share it.
+
+    Attributes:
+        config: the model's shape.
+        contract: what kind of graph it is.
+    """
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        config: ModelConfig,
+        where: object,
+        *,
+        adapters: bool = False,
+    ) -> None:
+        """Check an open session; `open_graph` opens one.
+
+        Raises:
+            ModelFolderError: it is not what `config` says.
+        """
+        self.config = config
+        self.contract: Contract = read_contract(session, config, where, adapters=adapters)
+        self._session = session
+
+    def read_adapter(self, folder: Path) -> Adapter:
+        """Read a PEFT LoRA folder in the form that this graph takes.
+
+        Raises:
+            AdapterError: the folder is damaged, of another kind, or does not fit the model; or the
+                graph has no places for adapters.
+            MissingExtraError: safetensors is not installed.
+        """
+        return read_adapter(folder, self._session)
+
+    def decoder(
+        self,
+        slots: int = 1,
+        buffers: type[Buffers] = HostBuffers,
+        adapter: Adapter | None = None,
+    ) -> Decoder:
+        """Return a decoder of so many texts, all empty, all with one adapter or without any."""
+        cache = buffers(self.config, self.contract.cache_dtype, slots)
+        if self.contract.kind == "portable":
+            return Decoder(PortablePasses(self.run, self.config, cache), self.config, cache)
+        passes = FusedPasses(self._session, self.config, cache, adapter)
+        return Decoder(passes, self.config, cache)
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+        """Run the graph over arrays and return arrays: for proofs, and for portable graphs.
+
+        Raises:
+            InferenceError: ONNX Runtime could not.
+        """
+        try:
+            results: list[Array] = self._session.run(list(outputs), dict(feeds))
+        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            raise InferenceError(f"ONNX Runtime cannot run the graph: {reason(error)}") from error
+        return results
+
+    def end_profiling(self) -> Path:
+        """End the profile that `open_graph` was told to write; return its file."""
+        return Path(self._session.end_profiling())
+
+
+def open_graph(
+    path: Path,
+    config: ModelConfig,
+    *,
+    provider: Provider = "auto",
+    threads: int | None = None,
+    sparing: bool = False,
+    profile: Path | None = None,
+    adapters: bool = False,
+) -> Graph:
+    """Open a graph, in a model folder or bare.
+
+    Args:
+        path: the .onnx file; its weights lie beside it.
+        config: the model's shape, which the graph has to have.
+        provider: as for `pocketgpt.load`.
+        threads: as for `pocketgpt.load`.
+        sparing: whether to take less memory rather than less time.
+        profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
+        adapters: whether the graph has places for adapters.
+
+    Raises:
+        OptionError: `threads` is no whole number above 0, or the provider cannot be read.
+        ProviderError: the provider is not in this ONNX Runtime, or did not become active.
+        ModelFolderError: ONNX Runtime cannot load the graph, or it is not what `config` says.
+    """
+    session = open_session(
+        path, provider=provider, threads=threads, sparing=sparing, profile=profile
+    )
+    return Graph(session, config, path, adapters=adapters)

@@ -1,0 +1,40 @@
+"""What a decoder asks of a kind of graph: how tokens go through it and into the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Lengths = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+
+class Passes(Protocol):
+    """Forward passes over a cache.
+
+    They fill the cache behind the lengths they are told, and keep no count of their own: a pass
+    that fails has changed nothing. What they return is theirs and holds until the next pass.
+
+    Attributes:
+        seconds: how long ONNX Runtime has run in all.
+    """
+
+    seconds: float
+
+    def append(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
+        """Put tokens behind the `start` tokens of a slot; return `[1, vocab_size]` after them."""
+
+    def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
+        """The same; return `[tokens, vocab_size]`, the logits after every one."""
+
+    def fill(self, prompts: Sequence[Sequence[int]], first: int) -> Logits:
+        """Fill as many slots from `first` on, all empty; return `[prompts, vocab_size]`."""
+
+    def step(self, token_ids: Sequence[int], lengths: Lengths) -> Logits:
+        """Put a token behind each of the first slots, as long as told; return `[slots, vocab]`."""
+
+    def settle(self) -> None:
+        """See to it that the buffers hold all that was computed: somebody is about to use them."""

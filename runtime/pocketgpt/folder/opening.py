@@ -1,0 +1,200 @@
+"""Opening a model folder: the one way from a path to what is in it, checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from ..errors import ModelFolderError, OptionError
+from .config import ModelConfig, read_config, read_generation_defaults
+from .file_record import check_files
+from .manifest import (
+    MANIFEST,
+    REQUIRED_FILES,
+    RUNTIME_FILES,
+    Manifest,
+    Variant,
+    adapter_graph_path,
+    read_manifest,
+    variant_files,
+)
+from .paths import check_inside
+
+TOKENIZER = "tokenizer.json"
+# What is opened, where nothing is asked for, in this order: on a CPU 8-bit weights are the fastest
+# variant whose text is as good as fp32's.
+PREFERRED_VARIANTS = ("int8", "fp32")
+
+_State = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class OpenFolder:
+    """A model folder that was read and checked, and the variant of it that was chosen.
+
+    `generation_defaults` is its generation_config.json; `record` is the manifest's of `variant`;
+    `adapters` says that its graph with places for LoRA adapters is to be opened.
+    """
+
+    folder: Path
+    manifest: Manifest
+    config: ModelConfig
+    generation_defaults: Mapping[str, Any]
+    variant: str
+    record: Variant
+    state: _State
+    adapters: bool = False
+
+    @property
+    def graph_path(self) -> Path:
+        """The graph to open; the weights lie at the plain one's path + `_data`."""
+        record = self.record.adapter_graph if self.adapters else None
+        return self.folder / (record or self.record.files[0]).path
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The folder's tokenizer.json."""
+        return self.folder / TOKENIZER
+
+    def check_kind(self, kind: str) -> None:
+        """Check that a graph is of the kind that the manifest says all are.
+
+        Raises:
+            ModelFolderError: it is of another.
+        """
+        if kind != self.manifest.graph:
+            raise ModelFolderError(
+                f"{self.graph_path} is a {kind} graph, and the manifest says "
+                f"{self.manifest.graph}; export the model again"
+            )
+
+    def check_unchanged(self) -> None:
+        """Check, once everything is open, that what was opened is what was checked.
+
+        Raises:
+            ModelFolderError: the manifest or one of the variant's files was replaced in between.
+        """
+        if _state(self.folder, self.variant) != self.state:
+            raise ModelFolderError(f"{self.folder} was changed while it was read; load it again")
+
+
+def open_folder(
+    folder: str | os.PathLike[str],
+    variant: str | None = None,
+    *,
+    verify: bool = False,
+    adapters: bool = False,
+) -> OpenFolder:
+    """Read a model folder and check the files that a variant takes.
+
+    Args:
+        folder: what `pocketgpt export` wrote.
+        variant: `fp32`, `int8`, `q4`, ...; None for the first of int8 and fp32 that is there.
+        verify: check the sha256 of every file that the runtime reads, not only names and sizes.
+        adapters: open the graph with places for LoRA adapters.
+
+    Raises:
+        ModelFolderError: the folder is missing, damaged, or for a later ONNX Runtime.
+        OptionError: there are no places for adapters in it.
+        VariantNotFoundError: it has no such variant.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    chosen = pick_variant(manifest, variant)
+    manifest.variant(chosen)
+    state = _state(folder, chosen)
+    manifest = read_manifest(folder)  # again: had it been replaced before, nobody would know
+    record = manifest.variant(chosen)
+    check_onnxruntime(folder, manifest)
+    if adapters:
+        check_has_places(folder, manifest, record)
+    check_files(folder, record.all_files if adapters or verify else record.files, verify=verify)
+    if verify:
+        check_companions(folder, manifest, RUNTIME_FILES)
+    check_inside(folder, TOKENIZER)
+    return OpenFolder(
+        folder=folder,
+        manifest=manifest,
+        config=read_config(folder),
+        generation_defaults=read_generation_defaults(folder),
+        variant=chosen,
+        record=record,
+        state=state,
+        adapters=adapters,
+    )
+
+
+def pick_variant(manifest: Manifest, variant: str | None) -> str:
+    """Return the variant asked for, or where none is, the first of int8 and fp32 that is there."""
+    if variant is not None:
+        return variant
+    return next((name for name in PREFERRED_VARIANTS if name in manifest.variants), "fp32")
+
+
+def check_has_places(folder: Path, manifest: Manifest, record: Variant) -> None:
+    """Check that a variant has a graph with places for LoRA adapters.
+
+    Raises:
+        OptionError: it has none.
+    """
+    if record.adapter_graph is None:
+        graph = " --graph fused" if manifest.graph != "fused" else ""
+        raise OptionError(
+            f"{folder} has no places for LoRA adapters: export its checkpoint again with{graph} "
+            "--adapters (adapters=True), and make its variants again; or merge: export --base"
+        )
+
+
+def check_onnxruntime(folder: Path, manifest: Manifest) -> None:
+    """Check that the installed ONNX Runtime runs the folder's graphs.
+
+    Raises:
+        ModelFolderError: it is too old.
+    """
+    if _numbers(ort.__version__) < _numbers(manifest.min_onnxruntime):
+        raise ModelFolderError(
+            f"{folder} takes ONNX Runtime {manifest.min_onnxruntime} or newer, and "
+            f"{ort.__version__} is installed: pip install 'onnxruntime>={manifest.min_onnxruntime}'"
+        )
+
+
+def check_companions(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
+    """Check the sha256 of those of `names` that the manifest records, and that there are no others.
+
+    Raises:
+        ModelFolderError: one is missing, altered or added.
+    """
+    known = {record.path: record for record in manifest.companions}
+    for name in names:
+        if name in known:
+            check_files(folder, [known[name]], verify=True)
+        elif known and name not in REQUIRED_FILES and (folder / name).exists():
+            raise ModelFolderError(f"{folder / name} was added: the manifest does not list it")
+
+
+def _state(folder: Path, variant: str) -> _State:
+    """Return what tells the manifest and a variant's files from others put in their places."""
+    found = []
+    for path in (MANIFEST, *variant_files(variant), adapter_graph_path(variant)):
+        try:
+            status = (folder / path).stat()
+        except OSError:
+            found.append((0, 0, 0))
+        else:
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
+
+
+def _numbers(version: str) -> list[int]:
+    """Return a version's leading numbers, `1.24` of `1.24.0.dev2025` being 1, 24, 0."""
+    numbers = []
+    for part in version.split("."):
+        if not part.isdecimal():
+            break
+        numbers.append(int(part))
+    return numbers

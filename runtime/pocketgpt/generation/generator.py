@@ -1,0 +1,360 @@
+"""From prompts to texts over an open graph: what every way to generate goes through."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self, Unpack, overload
+
+from .. import validate
+from ..engine.adapters import Adapter
+from ..engine.decoder import Decoder
+from ..engine.graph import Graph, open_graph
+from ..engine.providers import Provider
+from ..errors import OptionError
+from ..folder.config import ModelConfig
+from ..folder.manifest import Manifest
+from ..folder.opening import open_folder
+from ..text.tokenizer import Tokenizer
+from .beam import BeamSearch
+from .option_types import GenerationOptionsDict, OneTextOptionsDict
+from .options import GenerationOptions
+from .prefix_cache import PrefixCache
+from .request import Request, each_prompts_options, resolve_options, resolve_prompt
+from .results import GenerationResult
+from .scheduler import AnyJob, Scheduler
+from .sequence import TokenSequence
+from .stream import BatchStream, Stream
+from .vocabulary import Vocabulary
+
+BATCH_SIZE = 16  # rows decoded at once where nothing is asked for
+
+
+class TextGenerator:
+    """Generates with one open model. Threads may share it.
+
+    Attributes:
+        tokenizer: text to ids and back.
+        config: the model's shape.
+        manifest: what the folder holds.
+        variant: the opened variant's name.
+        graph: its graph.
+        vocabulary: the tokens, for constraints on what is generated.
+        prefixes: what earlier prompts left in memory, where it was told to keep any.
+        adapters: the LoRA adapters that were loaded with it, by the names they were given.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        tokenizer: Tokenizer,
+        manifest: Manifest,
+        variant: str,
+        defaults: Mapping[str, Any],
+        prefix_cache_bytes: int = 0,
+        adapters: Mapping[str, Adapter] = MappingProxyType({}),
+    ) -> None:
+        """Use `pocketgpt.load` instead."""
+        self.tokenizer = tokenizer
+        self.config: ModelConfig = graph.config
+        self.manifest = manifest
+        self.variant = variant
+        self.prefixes = PrefixCache(prefix_cache_bytes)
+        self.vocabulary = Vocabulary(tokenizer, graph.config.vocab_size)
+        self.graph = graph
+        self.adapters = MappingProxyType(dict(adapters))
+        self._defaults = defaults
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        variant: str | None,
+        *,
+        provider: Provider = "auto",
+        threads: int | None = None,
+        verify: bool = False,
+        prefix_cache_bytes: int = 0,
+        adapters: Mapping[str, str | os.PathLike[str]] | None = None,
+    ) -> Self:
+        """Open a variant of a model folder; see `pocketgpt.load`."""
+        validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
+        paths = _adapter_paths(adapters)
+        opened = open_folder(folder, variant, verify=verify, adapters=bool(paths))
+        graph = open_graph(
+            opened.graph_path,
+            opened.config,
+            provider=provider,
+            threads=threads,
+            adapters=opened.adapters,
+        )
+        opened.check_kind(graph.contract.kind)
+        tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
+        opened.check_unchanged()
+        return cls(
+            graph,
+            tokenizer,
+            opened.manifest,
+            opened.variant,
+            opened.generation_defaults,
+            prefix_cache_bytes,
+            {name: graph.read_adapter(path) for name, path in paths.items()},
+        )
+
+    @property
+    def identity(self) -> str:
+        """One hash of the variant's files, from the hashes in the manifest."""
+        records = self.manifest.variant(self.variant).files
+        return _hash_of(sorted(record.sha256 for record in records))
+
+    def identity_with(self, adapter: str | None) -> str:
+        """Return what tells texts computed with an adapter, or without any, from all others.
+
+        Raises:
+            OptionError: no adapter of that name was loaded.
+        """
+        used = self.adapter(adapter)
+        return self.identity if used is None else _hash_of([self.identity, used.sha256])
+
+    def adapter(self, name: str | None) -> Adapter | None:
+        """Return a loaded adapter by its name; None for None.
+
+        Raises:
+            OptionError: there is none of that name.
+        """
+        if name is None:
+            return None
+        if not isinstance(name, str) or name not in self.adapters:
+            known = ", ".join(self.adapters) or "none"
+            raise OptionError(
+                f"no adapter {name!a:.60} was loaded ({known} was); name its folder to load: "
+                "adapters={name: folder}"
+            )
+        return self.adapters[name]
+
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        on_piece: Callable[[str], object] | None = None,
+        adapter: str | None = None,
+        **options: Unpack[OneTextOptionsDict],
+    ) -> GenerationResult: ...
+    @overload
+    def generate(
+        self,
+        prompt: list[str] | tuple[str, ...],
+        *,
+        on_piece: Callable[[int, str], object] | None = None,
+        options: Sequence[Mapping[str, Any]] | None = None,
+        batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
+        **shared: Unpack[GenerationOptionsDict],
+    ) -> list[GenerationResult]: ...
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        on_piece: Callable[..., object] | None = None,
+        batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
+        **options: Unpack[GenerationOptionsDict],
+    ) -> GenerationResult | list[GenerationResult]: ...
+    def generate(
+        self,
+        prompt: str | list[str] | tuple[str, ...],
+        *,
+        on_piece: Callable[..., object] | None = None,
+        **options: Any,
+    ) -> GenerationResult | list[GenerationResult]:
+        """Continue a prompt, or each of several.
+
+        Args:
+            prompt: the text to continue, or a list of them; an empty one starts from the BOS token.
+            on_piece: called with each piece of text as soon as it is final; with its text's index
+                and the piece where several texts are made.
+            options: fields of `GenerationOptions`, over the folder's generation_config.json; and
+                `options`, `batch_size` and `adapter`, see `stream`.
+
+        Returns:
+            The result; a list, prompt by prompt, for a list of prompts, or where
+            `num_return_sequences` is above 1.
+
+        Raises:
+            OptionError: an option is unknown or out of range, a prompt exceeds the context, or no
+                such adapter was loaded.
+
+        Example:
+            >>> model = pocketgpt.load("models/gpt2")
+            >>> model.generate("Once upon a time", max_new_tokens=40).text
+        """
+        stream: Stream | BatchStream = self.stream(prompt, **options)
+        for piece in stream:
+            if on_piece:
+                on_piece(*piece) if isinstance(piece, tuple) else on_piece(piece)
+        assert stream.result is not None
+        return stream.result
+
+    @overload
+    def stream(
+        self, prompt: str, *, adapter: str | None = None, **options: Unpack[OneTextOptionsDict]
+    ) -> Stream: ...
+    @overload
+    def stream(
+        self,
+        prompt: list[str] | tuple[str, ...],
+        *,
+        options: Sequence[Mapping[str, Any]] | None = None,
+        batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
+        **shared: Unpack[GenerationOptionsDict],
+    ) -> BatchStream: ...
+    @overload
+    def stream(
+        self,
+        prompt: str,
+        *,
+        batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
+        **options: Unpack[GenerationOptionsDict],
+    ) -> Stream | BatchStream: ...
+    def stream(
+        self,
+        prompt: str | list[str] | tuple[str, ...],
+        *,
+        options: Sequence[Mapping[str, Any]] | None = None,
+        batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
+        **shared: Any,
+    ) -> Stream | BatchStream:
+        """Continue a prompt, or each of several, yielding text as it is made, whole characters.
+
+        Errors are `generate`'s, raised by this call rather than by the iteration. Beam search
+        yields a text once it is done, as no part of it is final before.
+
+        Args:
+            prompt: the text to continue, or a list of them.
+            options: a dictionary of options for each prompt of a list, over `shared`.
+            batch_size: most texts to decode at once; memory grows with it.
+            adapter: the name of a LoRA adapter that was loaded, for all of the prompts; None for
+                the model as it is.
+            shared: options that hold for all.
+
+        Returns:
+            A `Stream` of strings, or where `generate` gives a list, a `BatchStream` of
+            `(index, string)`.
+        """
+        validate.whole("batch_size", batch_size, at_least=1)
+        several = isinstance(prompt, (list, tuple))
+        prompts: list[str] = list(prompt) if several else [prompt]  # type: ignore[list-item]
+        given = each_prompts_options(prompts, options, shared)
+        requests = [self._request(text, own) for text, own in zip(prompts, given, strict=True)]
+        scheduler = self.scheduler(_slots(requests, batch_size), adapter)
+        if several or requests[0].options.num_return_sequences > 1:
+            batch = BatchStream(
+                lambda cancelled, done: self._pieces(requests, scheduler, cancelled, done)
+            )
+            batch.counters = scheduler.counters
+            return batch
+
+        def pieces(
+            cancelled: Callable[[], bool], done: Callable[[GenerationResult], None]
+        ) -> Generator[str, None, None]:
+            indexed = self._pieces(requests, scheduler, cancelled, lambda results: done(results[0]))
+            with closing(indexed):
+                yield from (piece for _, piece in indexed)
+
+        return Stream(pieces)
+
+    def resolve(self, options: Mapping[str, Any]) -> GenerationOptions:
+        """Combine options with the folder's generation_config.json and check them.
+
+        Raises:
+            OptionError: one is unknown, out of range, or does not suit the model.
+        """
+        return resolve_options(self._defaults, options, self.config, self.vocabulary)
+
+    def decoder(self, slots: int = 1, adapter: str | None = None) -> Decoder:
+        """Return a decoder of so many empty texts, for work below the level of text.
+
+        Raises:
+            OptionError: no adapter of that name was loaded.
+        """
+        return self.graph.decoder(slots, adapter=self.adapter(adapter))
+
+    def scheduler(self, slots: int, adapter: str | None = None) -> Scheduler:
+        """Return a scheduler with so many slots, for who drives requests on their own.
+
+        Raises:
+            OptionError: no adapter of that name was loaded.
+        """
+        return Scheduler(
+            self.decoder(slots, adapter),
+            self.config.n_positions,
+            prefixes=self.prefixes.of(adapter),
+        )
+
+    def _request(self, prompt: object, options: Mapping[str, Any]) -> Request:
+        return resolve_prompt(prompt, self.resolve(options), self.tokenizer, self.config)
+
+    def _pieces(
+        self,
+        requests: Sequence[Request],
+        scheduler: Scheduler,
+        cancelled: Callable[[], bool],
+        done: Callable[[list[GenerationResult]], None],
+    ) -> Generator[tuple[int, str], None, None]:
+        texts: list[TokenSequence] = []
+        jobs: list[AnyJob] = []
+        for request in requests:
+            made = request.texts(
+                self.tokenizer, self.vocabulary, self.config.n_positions, len(texts)
+            )
+            texts += made
+            jobs += [BeamSearch(made, self.tokenizer)] if request.options.num_beams > 1 else made
+        try:
+            for job in jobs:
+                scheduler.submit(job)
+            for text, piece in scheduler.run(cancelled):
+                yield text.index, piece
+        finally:
+            done([text.result() for text in texts])
+
+
+def _hash_of(hashes: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()
+
+
+def _adapter_paths(adapters: object) -> dict[str, Path]:
+    """Return the folders of adapters by their names.
+
+    Raises:
+        OptionError: it is no mapping of names to folders.
+    """
+    if adapters is None:
+        return {}
+    if not isinstance(adapters, Mapping) or not all(
+        isinstance(name, str) and isinstance(path, (str, os.PathLike))
+        for name, path in adapters.items()
+    ):
+        raise OptionError('adapters should name folders, as {"name": "path/of/an/adapter"}')
+    return {name: Path(path) for name, path in adapters.items()}
+
+
+def _slots(requests: Sequence[Request], batch_size: int) -> int:
+    """Return how many rows to decode at once: no more than there are, nor fewer than a search has.
+
+    A search takes a row for each beam, and its texts share them.
+    """
+    widths = [request.options.num_beams for request in requests]
+    texts = [
+        request.options.num_return_sequences if width == 1 else width
+        for request, width in zip(requests, widths, strict=True)
+    ]
+    return max(1, *widths, min(batch_size, sum(texts))) if requests else 1
