@@ -35,12 +35,16 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 def prompts(model: pocketgpt.Model, rows: int) -> list[str]:
-    """Return random texts of about 32 tokens."""
+    """Return random texts of exactly 32 tokens: prompts of one length begin and end together."""
     random = np.random.default_rng(rows)
-    ids = random.integers(0, model.config.vocab_size, (rows, 4 * PROMPT_TOKENS)).tolist()
-    texts = [model.tokenizer.decode(row).replace("\ufffd", "") for row in ids]
-    cut = [model.tokenizer.encode(text)[:PROMPT_TOKENS] for text in texts]
-    return [model.tokenizer.decode(row) for row in cut]
+    texts: list[str] = []
+    while len(texts) < rows:
+        ids = random.integers(0, model.config.vocab_size, 4 * PROMPT_TOKENS).tolist()
+        text = model.tokenizer.decode(ids).replace("\ufffd", "")
+        text = model.tokenizer.decode(model.tokenizer.encode(text)[:PROMPT_TOKENS])
+        if len(model.tokenizer.encode(text)) == PROMPT_TOKENS:
+            texts.append(text)
+    return texts
 
 
 def decode(
@@ -51,8 +55,7 @@ def decode(
         texts, batch_size=len(texts), max_new_tokens=tokens + 1, eos_token_id=[], **options
     )
     assert all(len(result.token_ids) == tokens + 1 for result in results)
-    # The text that began last saw steps of all rows alone.
-    timings = min((result.timings for result in results), key=lambda t: t.decode_seconds)
+    timings = results[0].timings
     return timings.decode_seconds / tokens, timings.decode_seconds / timings.engine_seconds - 1
 
 

@@ -139,9 +139,9 @@ def test_folder_without_a_manifest_exits_with_1(cli: Cli, tiny_checkpoint: Path)
     assert_error(cli("generate", tiny_checkpoint, "A"), 1, "has no pocketgpt.json")
 
 
-def test_variant_never_made_exits_with_1(cli: Cli, tiny_folder: Path) -> None:
+def test_variant_never_made_exits_with_2(cli: Cli, tiny_folder: Path) -> None:
     done = cli("generate", tiny_folder, "A", "--variant", "fp16")
-    assert_error(done, 1, "no variant 'fp16' in this folder, which has fp32, int8, q4; make it")
+    assert_error(done, 2, "no variant 'fp16' in this folder, which has fp32, int8, q4; make it")
 
 
 def test_missing_file_exits_with_1(cli: Cli, tiny_copy: Path) -> None:

@@ -123,7 +123,7 @@ def test_text_of_one_token(tiny_copy: Path) -> None:
 def test_a_failure_changes_nothing(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, failing: str, error: BaseException
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     before = contents(tiny_copy.parent)

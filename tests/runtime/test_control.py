@@ -11,7 +11,7 @@ import pytest
 
 import pocketgpt
 from pocketgpt import OptionError
-from pocketgpt.engine.decoder import PrefillCancelledError
+from pocketgpt.engine.decoder import Decoder
 from pocketgpt.generation.processors import log_softmax
 from pocketgpt.text.stop_filter import StopFilter
 
@@ -102,12 +102,21 @@ def test_max_time_ends_a_text_after_the_token_in_hand(model: pocketgpt.Model) ->
 def test_a_cancelled_prefill_stops_between_chunks(
     model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pocketgpt.engine.decoder.PREFILL_CHUNK", 4)
-    asked = iter([False, True])
-    decoder = model.decoder()
-    with pytest.raises(PrefillCancelledError):
-        decoder.prefill(list(range(12)), 0, lambda: next(asked))
-    assert decoder.evaluated_tokens == 4
+    monkeypatch.setattr("pocketgpt.generation.scheduler.PREFILL_CHUNK", 4)
+    session = model.session()
+    session.append(list(range(12)))
+    stream = session.stream(max_new_tokens=3)
+    original = Decoder.append
+
+    def append(self: Decoder, token_ids: list[int], slot: int = 0) -> Any:
+        stream.cancel()
+        return original(self, token_ids, slot)
+
+    monkeypatch.setattr(Decoder, "append", append)
+    assert list(stream) == []
+    assert stream.result is not None
+    assert stream.result.finish_reason == "cancelled"
+    assert session.evaluated_tokens == 4
 
 
 def test_eight_threads_share_a_model(model: pocketgpt.Model) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -247,10 +248,44 @@ def test_a_pass_that_fails_changes_nothing(
     assert session.token_ids == other.token_ids
 
 
-def test_two_alternating_prompts_are_both_kept(random_folder: Any) -> None:
+def test_two_alternating_prompts_are_both_kept(random_folder: Path) -> None:
     model = pocketgpt.load(random_folder, "fp32", prefix_cache_bytes=1 << 24)
     first, second = "The quick brown fox jumps", "The lazy dog runs home again"
     for _ in range(2):
         for prompt in (first, second):
             result = model.generate(prompt, max_new_tokens=3, eos_token_id=[])
     assert result.timings.reused_tokens == len(model.tokenizer.encode(second)) - 1
+
+
+@pytest.mark.parametrize("options", [{}, {"do_sample": True}, {"num_beams": 2}], ids=str)
+def test_logits_that_are_no_numbers_are_one_line(
+    model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    original = Decoder.append
+
+    def append(self: Decoder, token_ids: list[int], slot: int = 0) -> Any:
+        logits = original(self, token_ids, slot).copy()
+        logits[:] = np.nan
+        return logits
+
+    monkeypatch.setattr(Decoder, "append", append)
+    with pytest.raises(InferenceError, match=r"logits are no numbers.*pocketgpt verify"):
+        model.generate("A dog", **options)
+
+
+def test_more_rows_than_memory_holds_are_one_line(model: pocketgpt.Model) -> None:
+    with pytest.raises(InferenceError, match="decode fewer at once"):
+        model.generate("A", num_beams=10**12, max_new_tokens=2)
+
+
+def test_the_prefix_cache_serves_every_slot(random_folder: Path) -> None:
+    model = pocketgpt.load(random_folder, "fp32", prefix_cache_bytes=1 << 24)
+    plain = pocketgpt.load(random_folder, "fp32")
+    prompts = ["The quick brown fox", "A naïve café", "The lazy dog runs"]
+    model.generate(prompts, max_new_tokens=3, eos_token_id=[])
+    again = [f"{prompt} jumps over" for prompt in reversed(prompts)]
+    results = model.generate(again, max_new_tokens=5, eos_token_id=[], batch_size=2)
+    expected = plain.generate(again, max_new_tokens=5, eos_token_id=[])
+    for result, other, prompt in zip(results, expected, reversed(prompts), strict=True):
+        assert result.token_ids == other.token_ids
+        assert result.timings.reused_tokens >= len(model.tokenizer.encode(prompt)) - 1

@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from ..errors import InferenceError
 from ..folder.config import ModelConfig
 from .contract import SIDES, Array, past_name, present_name
 
@@ -56,7 +57,14 @@ class Buffers(ABC):
         doubled = max(tokens, 2 * self.capacity)
         filled, context = self.capacity, self._config.n_positions
         self.capacity = min(-(-doubled // BLOCK) * BLOCK, max(context, tokens))
-        self._grow(filled)
+        try:
+            self._grow(filled)
+        except (MemoryError, ValueError) as error:  # NumPy's, of a size that no array has
+            size, self.capacity = self.bytes, filled
+            raise InferenceError(
+                f"the cache of {self.slots} texts of {tokens} tokens takes {size / 1e9:.1f} GB, "
+                "and there is no memory for it; decode fewer at once (batch_size, num_beams)"
+            ) from error
         return True
 
     def bind(self, binding: ort.IOBinding, first: int, last: int) -> None:
@@ -132,7 +140,8 @@ class HostBuffers(Buffers):
             array[slot, :, start:end] = layer
 
     def _grow(self, filled: int) -> None:
-        old, self._arrays = self._arrays, self._allocate()
+        grown = self._allocate()
+        old, self._arrays = self._arrays, grown
         for new, before in zip(self._arrays, old, strict=False):
             new[:, :, :filled] = before
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import InferenceError
 from ..folder.config import ModelConfig
 from .buffers import Buffers
 from .contract import Array
 from .passes import Lengths, Logits, Passes
 
 PREFILL_CHUNK = 256  # tokens; skips half of the masked attention of one long pass
-
-
-class PrefillCancelledError(Exception):
-    """A prefill was told to stop between two chunks."""
 
 
 class Decoder:
@@ -61,18 +58,13 @@ class Decoder:
         self._passes.settle()
         self._cache.reserve(tokens)
 
-    def prefill(
-        self, token_ids: Sequence[int], slot: int = 0, cancelled: Callable[[], bool] = bool
-    ) -> Logits:
-        """Append `token_ids`, at least one, to a slot; return `[1, vocab_size]` after the last.
+    def prefill(self, token_ids: Sequence[int], slot: int = 0) -> Logits:
+        """Append `token_ids`, at least one, in chunks; return `[1, vocab_size]` after the last.
 
         Raises:
-            PrefillCancelledError: `cancelled` said so before a chunk.
             InferenceError: ONNX Runtime could not run the graph.
         """
         for start in range(0, len(token_ids), PREFILL_CHUNK):
-            if cancelled():
-                raise PrefillCancelledError
             logits = self.append(token_ids[start : start + PREFILL_CHUNK], slot)
         return logits
 
@@ -143,3 +135,19 @@ class Decoder:
     def _advance(self, slot: int, token_ids: Sequence[int]) -> None:
         self.lengths[slot] += len(token_ids)
         self.evaluated_tokens += len(token_ids)
+
+
+def check_largest(largest: Logits | np.float32) -> None:
+    """Refuse logits that are no numbers, for whoever goes by them; a row's largest one tells.
+
+    Args:
+        largest: `[rows]`, the largest logit of each.
+
+    Raises:
+        InferenceError: one is NaN or infinite.
+    """
+    if not np.isfinite(largest).all():
+        raise InferenceError(
+            "the model's logits are no numbers: its weights are damaged, which 'pocketgpt verify' "
+            "tells, or they overflow this variant's"
+        )

@@ -15,6 +15,7 @@ from .contract import Array, Contract, read_contract
 from .decoder import Decoder
 from .fused import FusedPasses
 from .ort_session import open_session, reason
+from .passes import Passes
 from .portable import PortablePasses
 from .providers import Provider
 
@@ -60,11 +61,23 @@ class Graph:
         buffers: type[Buffers] = HostBuffers,
         adapter: Adapter | None = None,
     ) -> Decoder:
-        """Return a decoder of so many texts, all empty, all with one adapter or without any."""
+        """Return a decoder of so many texts, all empty, all with one adapter or without.
+
+        Raises:
+            InferenceError: there is no memory for so many.
+        """
         cache = buffers(self.config, self.contract.cache_dtype, slots)
-        if self.contract.kind == "portable":
-            return Decoder(PortablePasses(self.run, self.config, cache), self.config, cache)
-        passes = FusedPasses(self._session, self.config, cache, adapter)
+        try:
+            passes: Passes = (
+                PortablePasses(self.run, self.config, cache)
+                if self.contract.kind == "portable"
+                else FusedPasses(self._session, self.config, cache, adapter)
+            )
+        except (MemoryError, ValueError) as error:  # NumPy's, of a size that no array has
+            raise InferenceError(
+                f"there is no memory for the logits of {slots} texts; decode fewer at once "
+                "(batch_size, num_beams)"
+            ) from error
         return Decoder(passes, self.config, cache)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:

@@ -116,7 +116,9 @@ def open_folder(
     check_files(folder, record.all_files if adapters or verify else record.files, verify=verify)
     if verify:
         check_companions(folder, manifest, RUNTIME_FILES)
-    check_inside(folder, TOKENIZER)
+    tokenizer = check_inside(folder, TOKENIZER)
+    if not tokenizer.is_file():
+        raise ModelFolderError(f"{tokenizer} is missing, or no file; export the model again")
     return OpenFolder(
         folder=folder,
         manifest=manifest,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.decoder import check_largest
 from ..text.tokenizer import Tokenizer
 from .options import GenerationOptions
 from .processors import Logits, log_softmax
@@ -123,6 +124,7 @@ class _Search:
 
     def advance(self, logits: Logits, stop_now: bool) -> bool:
         """Take the logits `[num_beams, vocab_size]` after each beam; return whether to go on."""
+        check_largest(logits.max(axis=-1))
         log_probs = self._log_probs(logits)
         if not (log_probs.max(axis=-1) > -np.inf).any():
             if self._ended.any():  # nothing may follow any beam: what has ended is all there is

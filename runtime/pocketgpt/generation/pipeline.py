@@ -26,7 +26,7 @@ from .processors.ngrams import NoRepeatNgrams
 from .processors.repetition import PromptRepetitionPenalty, RepetitionPenalty
 from .processors.tokens import ForceTokens, SuppressTokens
 from .processors.use_penalty import UsePenalty
-from .sampler import Sampler, nothing_left
+from .sampler import Sampler, check_best
 from .vocabulary import Vocabulary
 
 
@@ -129,8 +129,7 @@ class Pipeline:
             assert random is not None
             return self._sampler.draw(logits, random)
         best = int(logits.argmax())
-        if logits[best] == -np.inf:
-            raise nothing_left()
+        check_best(logits[best])
         return best
 
     @property
@@ -167,8 +166,7 @@ def choose_tokens(
     """
     if all(pipeline.plain and not pipeline.draws for pipeline in pipelines):
         chosen: Ids = logits.argmax(axis=-1)
-        if (logits[np.arange(len(logits)), chosen] == -np.inf).any():
-            raise nothing_left()
+        check_best(logits[np.arange(len(logits)), chosen])
         return chosen
     return np.array(
         [

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..engine.decoder import check_largest
 from ..errors import OptionError
 from .options import GenerationOptions
 from .processors.base import Ids, Logits
@@ -53,8 +54,7 @@ class Sampler:
         if 0 < self._top_k < len(scores):
             ids = nearly_largest(scores, min(max(self._top_k, self._keep), len(scores)))
             scores = scores[ids]
-        if scores.max() == -np.inf:
-            raise nothing_left()
+        check_best(scores.max() if len(scores) else np.float32(np.nan))  # none of NaNs is largest
         if self._temperature != 1:
             scores = scores / self._temperature
         if ids is not None:
@@ -80,6 +80,18 @@ class Sampler:
             ids, scores = _only(exclude_top(scores, threshold), ids, scores)
         drawn = leading(np.exp(scores - scores.max()), random.random())
         return drawn if ids is None else int(ids[drawn])
+
+
+def check_best(scores: Logits | np.float32) -> None:
+    """Refuse the best scores of some rows where they are no scores.
+
+    Raises:
+        OptionError: a row has no token left.
+        InferenceError: the model gives what is no number; a row's best is one where any of it is.
+    """
+    if np.equal(scores, -np.inf).any():
+        raise nothing_left()
+    check_largest(scores)
 
 
 def nothing_left() -> OptionError:

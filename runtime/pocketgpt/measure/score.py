@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.decoder import PREFILL_CHUNK, Decoder
+from ..engine.decoder import PREFILL_CHUNK, Decoder, check_largest
 from ..errors import OptionError
 from ..generation.processors import Logits
 
@@ -124,6 +124,7 @@ def target_log_probs(logits: Logits, targets: Sequence[int]) -> NDArray[np.float
     for start in range(0, len(targets), ROWS):
         rows = logits[start : start + ROWS]
         largest = rows.max(axis=-1)
+        check_largest(largest)
         shifted = rows - largest[:, None]
         total = np.exp(shifted, out=shifted).sum(axis=-1)
         chosen[start : start + ROWS] -= largest
