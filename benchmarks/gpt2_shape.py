@@ -1,6 +1,6 @@
 """A model folder of GPT-2's size and shape with generated weights, for measuring speed.
 
-    python benchmarks/gpt2_shape.py FOLDER [--variant V]... [--graph fused|portable]
+    python benchmarks/gpt2_shape.py FOLDER [--variant V]... [--graph fused|portable] [--adapters]
 
 124 million parameters, 12 layers of width 768, a context of 1,024, a vocabulary of 50,257: what
 speed depends on. What it writes is noise.
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--variant", action="append", help="to quantize to; may be repeated")
     parser.add_argument("--graph", help="fused or portable")
+    parser.add_argument("--adapters", action="store_true", help="with places for LoRA adapters")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
@@ -59,7 +60,13 @@ def main() -> None:
         make_tokenizer().save_pretrained(scratch)
         for name, line in TEXTS.items():
             (Path(scratch) / name).write_text(LINES * line, "utf-8")
-        export(scratch, arguments.folder, graph=arguments.graph, progress=say)
+        export(
+            scratch,
+            arguments.folder,
+            graph=arguments.graph,
+            adapters=arguments.adapters,
+            progress=say,
+        )
         if arguments.variant:
             quantize(arguments.folder, arguments.variant, accept_loss=True, progress=say)
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
@@ -26,6 +27,8 @@ from pocketgpt.folder.manifest import (
     GraphKind,
     Manifest,
     Variant,
+    adapter_graph_path,
+    record_adapter_graph,
     record_companions,
     record_files,
     variant_path,
@@ -34,10 +37,12 @@ from pocketgpt.folder.manifest import (
 from pocketgpt.folder.opening import TOKENIZER
 from pocketgpt.text.tokenizer import Tokenizer
 
+from .graph.adapters import write_adapter_graph
 from .graph.trace import MIN_ONNXRUNTIME, OPSET, trace
 from .graph.trace_portable import PORTABLE_OPSET, trace_portable
 from .install import install, staging_for, was_interrupted
-from .proof.prove import prove
+from .proof.adapter import Adapted, adapted_difference, ask_adapted
+from .proof.prove import failures, prove, tolerance_up_to
 from .proof.reference import Reference, ask_reference, real_ids
 from .source.checkpoint import Checkpoint, load_checkpoint
 
@@ -53,6 +58,7 @@ def export(
     tokenizer: str | os.PathLike[str] | None = None,
     base: str | os.PathLike[str] | None = None,
     graph: str | None = None,
+    adapters: bool = False,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Manifest:
@@ -71,12 +77,15 @@ def export(
         base: the checkpoint that an adapter is merged into.
         graph: `fused`, ONNX Runtime's fast operators, for heads of a multiple of 8; or `portable`,
             standard operators alone. None for the first that takes the checkpoint.
+        adapters: write the graph a second time too, small and over the same weights, with places
+            for LoRA adapters at run time; variants made from the folder then get theirs. The
+            `fused` graph only.
         overwrite: replace a model folder that is there, its variants included.
         progress: called with (what is done now, units done, units in all).
 
     Raises:
-        OptionError: there is no such graph; `folder` exists and `overwrite` is not given, or it is
-            no model folder.
+        OptionError: there is no such graph, or none with places for adapters; `folder` exists and
+            `overwrite` is not given, or it is no model folder.
         CheckpointError: the checkpoint is not GPT-2, incomplete or damaged, or `folder` cannot be
             written.
         ProofError: the graph or the tokenizer differs from the checkpoint.
@@ -104,10 +113,13 @@ def export(
 
     try:
         with staging_for(folder) as staging:
-            manifest, reference, own_tokenizer = _write(load, kind, staging, step)
+            manifest, reference, own_tokenizer, adapted = _write(
+                load, kind, adapters, staging, step
+            )
             manifest = replace(manifest, tokenizer=None if tokenizer is None else str(tokenizer))
             with step("proving it equals PyTorch"):
-                manifest = replace(manifest, proof=_prove(staging, reference, own_tokenizer))
+                proof = _prove(staging, reference, own_tokenizer, adapted)
+                manifest = replace(manifest, proof=proof)
             write_manifest(staging, manifest)
             install(staging, folder)
     except OSError as error:
@@ -127,33 +139,48 @@ def _resolved(folder: str | os.PathLike[str]) -> Path:
 def _write(
     load: Callable[[], Checkpoint],
     graph: GraphKind | None,
+    adapters: bool,
     staging: Path,
     step: Callable[[str], AbstractContextManager[None]],
-) -> tuple[Manifest, Reference, PreTrainedTokenizerFast]:
+) -> tuple[Manifest, Reference, PreTrainedTokenizerFast, Adapted | None]:
     """Write all of the folder but the proof; the checkpoint's weights are let go at the end."""
     with step("reading the checkpoint"):
         loaded = load()
         kind = _choose_graph(graph, loaded)
+        if adapters and kind != "fused":
+            raise OptionError("the portable graph has no places for adapters; merge them: --base")
     with step("tracing the graph"):
         (staging / "onnx").mkdir()
         tracer = trace if kind == "fused" else trace_portable
         tracer(loaded.model, staging / variant_path("fp32"))
+        if adapters:
+            source, target = variant_path("fp32"), adapter_graph_path("fp32")
+            write_adapter_graph(staging / source, staging / target)
         _write_companions(loaded, staging)
         manifest = _manifest(loaded, kind, staging)
     with step("asking PyTorch"):
         reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
+        adapted = ask_adapted(loaded.model, reference.whole[0].ids) if adapters else None
     for parameter in loaded.model.parameters():
         parameter.data = torch.empty(0)  # torch.export's caches keep the parameters, not their data
-    return manifest, reference, loaded.tokenizer
+    return manifest, reference, loaded.tokenizer, adapted
 
 
 def _prove(
-    staging: Path, reference: Reference, own_tokenizer: PreTrainedTokenizerFast
+    staging: Path,
+    reference: Reference,
+    own_tokenizer: PreTrainedTokenizerFast,
+    adapted: Adapted | None,
 ) -> dict[str, float]:
     config = read_config(staging)
     graph = open_graph(staging / variant_path("fp32"), config)
     tokenizer = Tokenizer(staging / TOKENIZER, config.vocab_size)
     found, failed = prove(graph, tokenizer, reference, own_tokenizer)
+    if adapted is not None:
+        path = staging / adapter_graph_path("fp32")
+        worst = {"adapter": adapted_difference(path, config, adapted)}
+        allowed = tolerance_up_to(float(np.abs(adapted.expected.logits).max()))
+        found, failed = {**found, **worst}, failed + failures(worst, allowed)
     if failed:
         raise ProofError(failed[0])
     return found
@@ -203,6 +230,11 @@ def _write_companions(checkpoint: Checkpoint, staging: Path) -> None:
         GenerationConfig.from_model_config(model.config).save_pretrained(staging)
 
 
+def _variant(staging: Path, bits: dict[str, int]) -> Variant:
+    adapter_graph = record_adapter_graph(staging, "fp32")
+    return Variant(record_files(staging, "fp32"), bits, adapter_graph=adapter_graph)
+
+
 def _manifest(checkpoint: Checkpoint, graph: GraphKind, staging: Path) -> Manifest:
     bits = {name: 32 for name, tensor in checkpoint.model.named_parameters() if tensor.ndim == 2}
     text = staging / "evaluation.txt"
@@ -216,7 +248,7 @@ def _manifest(checkpoint: Checkpoint, graph: GraphKind, staging: Path) -> Manife
         opset=OPSET if graph == "fused" else PORTABLE_OPSET,
         min_onnxruntime=MIN_ONNXRUNTIME,
         proof={},
-        variants={"fp32": Variant(record_files(staging, "fp32"), bits)},
+        variants={"fp32": _variant(staging, bits)},
         evaluation_sha256=sha256(text) if text.is_file() else None,
         companions=record_companions(staging),
     )

@@ -1,6 +1,6 @@
 """Putting new variants into a folder, which holds at any moment the old ones or the new, whole.
 
-A variant is two files, its graph and its weights, and their names are fixed: two renames, and
+A variant is two files or three, its graphs and its weights, and their names are fixed: renames, and
 between them a mixture. So the folder `onnx` is exchanged, in one step, with one in which the new
 files are, and the others as hard links to what they were. The manifest is a third file: before the
 exchange it gets what it will say afterwards, beside what it says (`Manifest.installing`), and who
@@ -59,8 +59,8 @@ def install(
             evaluation_sha256=text,
             companions=others,  # config.json has one hash or another until all is done
         )
-        old = {name: variant.files for name, variant in now.variants.items()}
-        replaced = {n for n, v in variants.items() if n in old and old[n] != v.files}
+        old = {name: variant.all_files for name, variant in now.variants.items()}
+        replaced = {n for n, v in variants.items() if n in old and old[n] != v.all_files}
         at_once = bool(replaced) and _prepare_exchange(staging, folder)
         kept = {n: v for n, v in now.variants.items() if at_once or n not in replaced}
         try:
@@ -111,7 +111,7 @@ def _prepare_exchange(staging: Path, folder: Path) -> bool:
 def _move(staging: Path, folder: Path, variants: Iterable[Variant]) -> None:
     """Rename files into place, a variant's graph last: once it is there, so is the variant."""
     for variant in variants:
-        for record in reversed(variant.files):
+        for record in reversed(variant.all_files):
             (staging / record.path).replace(folder / record.path)
 
 

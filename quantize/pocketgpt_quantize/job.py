@@ -7,11 +7,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import onnx_ir as ir
+
 from pocketgpt.folder.config import ModelConfig
-from pocketgpt.folder.manifest import Variant, record_files, variant_path
+from pocketgpt.folder.file_record import check_files
+from pocketgpt.folder.manifest import (
+    Variant,
+    adapter_graph_path,
+    record_adapter_graph,
+    record_files,
+    variant_path,
+)
 from pocketgpt.folder.opening import OpenFolder
 from pocketgpt.text.tokenizer import Tokenizer
 
+from .graph.adapters import write_adapter_graph
+from .graph.rewrite import save
 from .graph.scratch import Scratch
 from .texts import Text
 
@@ -78,6 +89,24 @@ class Job:
 
         return report
 
+    def save(self, model: ir.Model, progress: Callable[[int, int], None] | None = None) -> None:
+        """Write the variant; once more with places for adapters, where the fp32 one has them.
+
+        Args:
+            model: used up.
+            progress: called with (tensors written, tensors in all).
+
+        Raises:
+            ModelFolderError: the fp32 graph with places for adapters is missing or altered.
+            QuantizationError: it is not what the exporter writes.
+        """
+        save(model, self.target, progress)
+        record = self.opened.record.adapter_graph
+        if record is not None:
+            check_files(self.opened.folder, [record], verify=True)
+            source = self.opened.folder / record.path
+            write_adapter_graph(model, source, self.staging / adapter_graph_path(self.name))
+
     def made(self, bits: Mapping[str, int], *, method: str | None = None) -> Variant:
         """Return the manifest entry of the files that now lie at `target`.
 
@@ -89,5 +118,6 @@ class Job:
             files=record_files(self.staging, self.name),
             bits=bits,
             method=method,
+            adapter_graph=record_adapter_graph(self.staging, self.name),
             calibration_sha256=self.calibration.sha256 if self.calibration else None,
         )

@@ -4,6 +4,7 @@ from . import _telemetry  # noqa: F401  # first: it has to come before onnxrunti
 from ._version import __version__
 from .engine.decoder import Decoder
 from .errors import (
+    AdapterError,
     CheckpointError,
     InferenceError,
     MissingExtraError,
@@ -28,6 +29,7 @@ from .model import Model, load
 from .sessions.session import Session
 
 __all__ = [
+    "AdapterError",
     "BatchStream",
     "Benchmark",
     "CheckpointError",

@@ -5,6 +5,7 @@
     │                                 longer than the context
     ├── ModelFolderError              a model folder is missing, damaged or from another version
     │   └── VariantNotFoundError      the folder has no such variant (an OptionError too)
+    ├── AdapterError                  a LoRA adapter is damaged, of another kind, or another model's
     ├── SessionError                  a session cannot be saved or restored
     ├── InferenceError                a graph that was loaded could not be run
     ├── ProviderError                 an execution provider is unavailable or not active
@@ -33,6 +34,10 @@ class ModelFolderError(PocketGPTError):
 
 class VariantNotFoundError(ModelFolderError, OptionError):
     """The call named a variant that the model folder does not have."""
+
+
+class AdapterError(PocketGPTError):
+    """A LoRA adapter is damaged, of a kind that cannot be used, or does not fit the model."""
 
 
 class SessionError(PocketGPTError):

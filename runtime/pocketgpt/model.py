@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -19,23 +20,37 @@ from .sessions.session import Session
 class Model(TextGenerator):
     """A loaded variant of a model folder. Threads may share it; `load` makes one."""
 
-    def session(self) -> Session:
-        """Return an empty text that can be appended to and continued without computing it again."""
-        return Session(self)
+    def session(self, adapter: str | None = None) -> Session:
+        """Return an empty text that can be appended to and continued without computing it again.
 
-    def restore(self, path: str | os.PathLike[str]) -> Session:
-        """Return a session as `Session.save` wrote it.
+        Args:
+            adapter: the name of a LoRA adapter that was loaded; None for the model as it is.
 
         Raises:
-            SessionError: the file is no session, is damaged, or is another model's or variant's.
+            OptionError: no such adapter was loaded.
         """
-        return Session.restore(self, Path(path))
+        return Session(self, adapter=adapter)
+
+    def restore(self, path: str | os.PathLike[str], adapter: str | None = None) -> Session:
+        """Return a session as `Session.save` wrote it.
+
+        Args:
+            path: the file.
+            adapter: the name of the LoRA adapter that it was saved with; None where it had none.
+
+        Raises:
+            SessionError: the file is no session, is damaged, or is another model's, variant's or
+                adapter's.
+            OptionError: no such adapter was loaded.
+        """
+        return Session.restore(self, Path(path), adapter)
 
     def score(
         self,
         text: str,
         *,
         stride: int | None = None,
+        adapter: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Score:
         """Score how well the model predicts `text`, over sliding windows of the whole context.
@@ -43,13 +58,16 @@ class Model(TextGenerator):
         Args:
             text: at least two tokens long.
             stride: tokens between two windows' starts; None for half the context.
+            adapter: the name of a LoRA adapter that was loaded; None for the model as it is.
             progress: called with (tokens scored, tokens in all).
 
         Raises:
-            OptionError: the text is too short, or the stride not within the context.
+            OptionError: the text is too short, the stride not within the context, or no such
+                adapter was loaded.
         """
         token_ids = self.tokenizer.encode(text)
-        log_probs = score_ids(self.decoder, token_ids, self.config.n_positions, stride, progress)
+        decoder = partial(self.decoder, adapter=adapter)
+        log_probs = score_ids(decoder, token_ids, self.config.n_positions, stride, progress)
         return Score(log_probs, len(text.encode("utf-8")))
 
     def score_file(
@@ -57,6 +75,7 @@ class Model(TextGenerator):
         file: TextFile,
         *,
         stride: int | None = None,
+        adapter: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> FileScore:
         """Score a UTF-8 text file, which may be larger than memory, as `score` scores a text.
@@ -64,15 +83,19 @@ class Model(TextGenerator):
         Args:
             file: its path, or a file opened in binary. It is read once: a pipe will do.
             stride: tokens between two windows' starts; None for half the context.
+            adapter: the name of a LoRA adapter that was loaded; None for the model as it is.
             progress: called with (tokens scored, tokens in all), the latter estimated until the
                 file is read.
 
         Raises:
-            OptionError: it cannot be read or is too short, or the stride not within the context.
+            OptionError: it cannot be read or is too short, the stride not within the context, or no
+                such adapter was loaded.
         """
         n_positions = self.config.n_positions
         stride = checked_stride(stride, n_positions)
-        return score_file(file, self.tokenizer, self.decoder, n_positions, stride, progress)
+        self.adapter(adapter)  # refused before the file is read
+        decoder = partial(self.decoder, adapter=adapter)
+        return score_file(file, self.tokenizer, decoder, n_positions, stride, progress)
 
     def evaluate(
         self,
@@ -80,6 +103,7 @@ class Model(TextGenerator):
         metric: str = "bleu",
         *,
         batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
         progress: Callable[[int, int], None] | None = None,
         **options: Unpack[OneTextOptionsDict],
     ) -> Evaluation:
@@ -90,18 +114,19 @@ class Model(TextGenerator):
                 `references`, a list of strings of which the closest counts.
             metric: `bleu`, `rouge` or `exact`.
             batch_size: most texts to decode at once.
+            adapter: the name of a LoRA adapter that was loaded; None for the model as it is.
             progress: called with (prompts done, prompts in all).
             options: fields of `GenerationOptions`.
 
         Raises:
             OptionError: the file cannot be read, a line of it is broken (the message has its
-                number), or an option is unknown or out of range.
+                number), an option is unknown or out of range, or no such adapter was loaded.
             MissingExtraError: the metric's library is not installed.
 
         Example:
             >>> model.evaluate("pairs.jsonl", "rouge", max_new_tokens=40).scores["rougeL"]
         """
-        return evaluate(self, Path(path), metric, batch_size, options, progress)
+        return evaluate(self, Path(path), metric, batch_size, options, progress, adapter)
 
 
 def load(
@@ -112,6 +137,7 @@ def load(
     threads: int | None = None,
     verify: bool = False,
     prefix_cache_bytes: int = 0,
+    adapters: Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> Model:
     """Load a variant of a model folder.
 
@@ -127,12 +153,16 @@ def load(
             prompt which begins like an earlier one goes on from there. Off by default: tokens taken
             from a cache were computed in other chunks, and a quantized variant's logits may differ
             by that, within its tolerance.
+        adapters: PEFT LoRA adapters, folders by the names that `generate(..., adapter=name)` is to
+            use; the folder has to be from `export --adapters`.
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or has no such variant.
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
-        OptionError: `threads` or `prefix_cache_bytes` is no whole number, or too small; or the
-            provider's options cannot be read.
+        OptionError: `threads` or `prefix_cache_bytes` is no whole number, or too small; the
+            provider's options cannot be read; or the folder has no places for adapters.
+        AdapterError: an adapter is damaged, of a kind that cannot be used, or does not fit.
+        MissingExtraError: adapters need safetensors.
     """
     return Model.open(
         Path(folder),
@@ -141,4 +171,5 @@ def load(
         threads=threads,
         verify=verify,
         prefix_cache_bytes=prefix_cache_bytes,
+        adapters=adapters,
     )

@@ -57,7 +57,12 @@ def prove(
 
 def tolerance(reference: Reference) -> float:
     """Return the largest difference that proves equality: 1e-4, or more beyond logits of 100."""
-    return max(TOLERANCE, RELATIVE_TOLERANCE * reference.largest)
+    return tolerance_up_to(reference.largest)
+
+
+def tolerance_up_to(largest: float) -> float:
+    """Return the same for logits of magnitudes up to `largest`."""
+    return max(TOLERANCE, RELATIVE_TOLERANCE * largest)
 
 
 def failures(found: Mapping[str, float], allowed: float) -> list[str]:

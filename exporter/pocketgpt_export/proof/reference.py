@@ -74,10 +74,10 @@ def ask_reference(model: GPT2LMHeadModel, text_ids: Sequence[int]) -> Reference:
     with_eos[prompt_tokens // 2] = with_eos[prompt_tokens - 1] = eos
     tail = min(TAIL_TOKENS, context)
     return Reference(
-        whole=tuple(_ask(model, ids[:tokens]) for ids in (random, text)),
-        with_eos=_ask(model, with_eos),
+        whole=tuple(ask(model, ids[:tokens]) for ids in (random, text)),
+        with_eos=ask(model, with_eos),
         prompt_tokens=prompt_tokens,
-        context=tuple(_ask(model, ids, tail) for ids in (random, text)),
+        context=tuple(ask(model, ids, tail) for ids in (random, text)),
         eos_token_id=eos,
     )
 
@@ -94,7 +94,8 @@ def real_ids(tokenizer: PreTrainedTokenizerFast, companions: Path | None) -> lis
     return ids or [0]
 
 
-def _ask(model: GPT2LMHeadModel, ids: list[int], last: int = 0) -> Expected:
+def ask(model: GPT2LMHeadModel, ids: list[int], last: int = 0) -> Expected:
+    """Run PyTorch over `ids`; return the logits after the last `last` of them, 0 for all."""
     with torch.inference_mode():
         logits: torch.Tensor = model(
             torch.tensor([ids]), use_cache=False, logits_to_keep=last

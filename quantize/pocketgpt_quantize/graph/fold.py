@@ -22,6 +22,7 @@ from ..rounding.format import Floats
 from .rewrite import add_initializer, bias_of, matrix_of, read_through, release, weights_of
 
 NORM, ATTENTION = "LayerNormalization", "GroupQueryAttention"
+FOLDS = "folds"  # under which a graph's `meta` keeps what was folded into it, by weight
 LIMIT = 1000.0  # how far a scale may be from the product's mean one
 
 
@@ -64,6 +65,7 @@ def fold(graph: ir.Graph, choose: Chooser) -> dict[str, Fold]:
         else:
             _into_product(product, found)
         release(weight)
+    graph.meta[FOLDS] = folds
     return folds
 
 

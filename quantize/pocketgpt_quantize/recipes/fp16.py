@@ -19,7 +19,7 @@ import onnx_ir as ir
 from pocketgpt import QuantizationError
 from pocketgpt.folder.manifest import Variant
 
-from ..graph.rewrite import Product, array_of, load_graph, release, save
+from ..graph.rewrite import Product, array_of, load_graph, release
 from ..job import Job
 from ..observe.calibration import Recorder
 from ..rounding.format import Floats
@@ -44,7 +44,7 @@ def make_fp16(job: Job) -> Variant:
     """
     model = load_graph(job.source)
     bits = to_half(model.graph, wide_values(job))
-    save(model, job.target, job.step("writing"))
+    job.save(model, job.step("writing"))
     return job.made({name: bits[name] for name in job.opened.record.bits})
 
 
@@ -57,7 +57,7 @@ def make_q4f16(scheme: Scheme, job: Job) -> Variant:
     wide = wide_values(job)
     model, bits = blockwise_model(scheme, job)
     rest = to_half(model.graph, wide)
-    save(model, job.target, job.step("writing"))
+    job.save(model, job.step("writing"))
     known = job.opened.record.bits
     return job.made(
         {name: bits.get(name) or rest[name] for name in known},

@@ -13,7 +13,7 @@ from pocketgpt.folder.config import ModelConfig
 from pocketgpt.folder.manifest import Variant
 
 from ..graph.fold import Fold, balanced, fold
-from ..graph.rewrite import halve_vectors, load_graph, products_of, quantize_blockwise, save
+from ..graph.rewrite import halve_vectors, load_graph, products_of, quantize_blockwise
 from ..job import Job
 from ..observe.calibration import Recorder, Spread
 from ..rounding.format import BlockwiseWeight, Floats, Format, quantize_weight
@@ -35,7 +35,7 @@ def make_blockwise(scheme: Scheme, job: Job) -> Variant:
     """Make the variant of a scheme; without a calibration text by rounding to nearest."""
     model, bits = blockwise_model(scheme, job)
     halve_vectors(model.graph)
-    save(model, job.target)
+    job.save(model)
     return job.made(
         {**job.opened.record.bits, **bits},
         method=method_of(job),

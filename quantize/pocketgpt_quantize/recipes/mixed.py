@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 
 from pocketgpt import QuantizationError
 from pocketgpt.engine.graph import Graph
@@ -47,7 +48,8 @@ def make_mixed(job: Job) -> Variant:
         return mixer.expected_loss(order[:count]) <= job.max_loss
 
     count = fewest(len(order), holds)
-    bits = mixer.write(mixed_scheme(order[:count]), job.target)
+    model, bits = mixer.model(mixed_scheme(order[:count]))
+    job.save(model)
     return job.made({**job.opened.record.bits, **bits}, method="gptq")
 
 
@@ -135,10 +137,15 @@ class Mixer:
         weights = job.target.with_name(f"{job.target.name}_data")
         return figures, job.target.stat().st_size + weights.stat().st_size
 
-    def write(self, scheme: Scheme, target: Path) -> dict[str, int]:
-        """Write the model of a scheme; return the bits of its weights, by name."""
+    def model(self, scheme: Scheme) -> tuple[ir.Model, dict[str, int]]:
+        """Return the model of a scheme, and the bits of its weights, by name."""
         model, bits = rounded_model(self._job, self._calibrated, scheme, self._rounded)
         halve_vectors(model.graph)
+        return model, bits
+
+    def write(self, scheme: Scheme, target: Path) -> dict[str, int]:
+        """Write the model of a scheme; return the bits of its weights, by name."""
+        model, bits = self.model(scheme)
         save(model, target)
         return bits
 

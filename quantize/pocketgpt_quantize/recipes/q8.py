@@ -36,7 +36,6 @@ from ..graph.rewrite import (
     quantize_blockwise,
     release,
     replace_biased,
-    save,
     weights_of,
 )
 from ..job import Job
@@ -80,7 +79,7 @@ def make_q8(job: Job) -> Variant:
         put_aside(graph.initializers[f"{name}.numbers"], job.scratch)
         bits[name] = 8
         step(done + 1, len(layers))
-    save(model, job.target)
+    job.save(model)
     known = job.opened.record.bits
     return job.made({**known, **bits}, method="gptq")
 

@@ -12,7 +12,15 @@ from ..text.chat_template import read_format
 from .console import progress_console
 from .generation_flags import with_generation_flags
 from .interrupt import cancel_on_interrupt
-from .options import Folder, ProviderOption, ThreadsOption, VariantOption
+from .options import (
+    AdapterOption,
+    Folder,
+    ProviderOption,
+    ThreadsOption,
+    VariantOption,
+    adapter_name,
+    adapters_of,
+)
 from .streams import UnreadableLineError, read_line
 
 
@@ -22,6 +30,7 @@ def chat(
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    adapter: AdapterOption = None,
     *,
     generation: dict[str, Any],
 ) -> None:
@@ -31,12 +40,18 @@ def chat(
     template says, or without one in DialoGPT's format.
     """
     format_turns = read_format(folder)
-    model = load(folder, variant, provider=provider, threads=threads)
+    model = load(
+        folder,
+        variant,
+        provider=provider,
+        threads=threads,
+        adapters=adapters_of(adapter),
+    )
     model.resolve(generation)
-    conversation = Chat(model, format_turns)
+    conversation = Chat(model, format_turns, adapter_name(adapter))
     while (line := _next_line()) is not None:
         if line == "/new":
-            conversation = Chat(model, format_turns)
+            conversation = Chat(model, format_turns, adapter_name(adapter))
         elif line:
             _answer(conversation, line, generation)
 

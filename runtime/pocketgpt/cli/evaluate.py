@@ -13,7 +13,16 @@ from ..generation.generator import BATCH_SIZE
 from ..model import load
 from .console import print_json, progress_bars, result_console
 from .generation_flags import with_generation_flags
-from .options import Folder, JsonOption, ProviderOption, ThreadsOption, VariantOption
+from .options import (
+    AdapterOption,
+    Folder,
+    JsonOption,
+    ProviderOption,
+    ThreadsOption,
+    VariantOption,
+    adapter_name,
+    adapters_of,
+)
 
 
 @with_generation_flags
@@ -29,6 +38,7 @@ def evaluate(
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    adapter: AdapterOption = None,
     json: JsonOption = False,
     *,
     generation: dict[str, Any],
@@ -41,12 +51,19 @@ def evaluate(
     bleu: sacrebleu's corpus BLEU, 0 to 100. rouge: rouge-score's ROUGE-1, -2 and -L, mean F1.
     exact: the share of texts equal to a reference but for space around them.
     """
-    model = load(folder, variant, provider=provider, threads=threads)
+    model = load(
+        folder,
+        variant,
+        provider=provider,
+        threads=threads,
+        adapters=adapters_of(adapter),
+    )
     with progress_bars() as progress:
         found = model.evaluate(
             pairs,
             metric,
             batch_size=batch_size,
+            adapter=adapter_name(adapter),
             progress=partial(progress, "generating"),
             **generation,
         )

@@ -38,6 +38,9 @@ def export(
             help="fused, or portable: standard operators.  [default: fused where heads fit]",
         ),
     ] = None,
+    adapters: Annotated[
+        bool, typer.Option("--adapters", help="Write a graph that takes LoRA adapters, too.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a model folder, its variants included.")
     ] = False,
@@ -54,6 +57,7 @@ def export(
             tokenizer=tokenizer,
             base=base,
             graph=graph,
+            adapters=adapters,
             overwrite=overwrite,
             progress=progress,
         )

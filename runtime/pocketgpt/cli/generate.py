@@ -11,7 +11,16 @@ from ..model import load
 from .console import print_json, progress_console
 from .generation_flags import with_generation_flags, without_effect
 from .interrupt import INTERRUPTED, cancel_on_interrupt
-from .options import Folder, JsonOption, ProviderOption, ThreadsOption, VariantOption
+from .options import (
+    AdapterOption,
+    Folder,
+    JsonOption,
+    ProviderOption,
+    ThreadsOption,
+    VariantOption,
+    adapter_name,
+    adapters_of,
+)
 from .streams import read_standard_input
 
 
@@ -24,6 +33,7 @@ def generate(
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    adapter: AdapterOption = None,
     json: JsonOption = False,
     *,
     generation: dict[str, Any],
@@ -33,8 +43,14 @@ def generate(
     Ctrl-C ends the text with what was made; the exit code is then 130.
     """
     text = read_standard_input() if prompt == "-" else prompt
-    model = load(folder, variant, provider=provider, threads=threads)
-    stream: Stream | BatchStream = model.stream(text, **generation)
+    model = load(
+        folder,
+        variant,
+        provider=provider,
+        threads=threads,
+        adapters=adapters_of(adapter),
+    )
+    stream: Stream | BatchStream = model.stream(text, adapter=adapter_name(adapter), **generation)
     if (ignored := without_effect(generation)) and not json:
         progress_console.print(f"note: without --do-sample, {', '.join(ignored)} change nothing")
     with cancel_on_interrupt(stream.cancel) as interrupted:

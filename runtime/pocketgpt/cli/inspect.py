@@ -61,7 +61,7 @@ def inspect(
         result_console.print(f"{name + ':':9}{value}", highlight=False, soft_wrap=True)
     result_console.print(variants_table(manifest))
     for entry in manifest.variants.values():
-        for file in entry.files:
+        for file in entry.all_files:
             line = f"{file.sha256}  {file.bytes:>13,}  {file.path}"
             result_console.print(line, highlight=False, soft_wrap=True)
 

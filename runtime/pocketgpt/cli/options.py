@@ -25,4 +25,23 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", help="Threads to compute with.  [default: the physical cores]"),
 ]
+AdapterOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapter",
+        help="A PEFT LoRA adapter's folder, on a model from export --adapters.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+ADAPTER = "adapter"  # the name that a command line's one adapter is loaded by
+
+
+def adapters_of(folder: Path | None) -> dict[str, Path]:
+    """Return what `load` takes for the adapter of a command line, if there is one."""
+    return {} if folder is None else {ADAPTER: folder}
+
+
+def adapter_name(folder: Path | None) -> str | None:
+    """Return what it is then called."""
+    return None if folder is None else ADAPTER

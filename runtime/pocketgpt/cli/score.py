@@ -14,7 +14,16 @@ from ..measure.score import checked_stride
 from ..measure.score_file import FileScore
 from ..model import load
 from .console import print_json, progress_bars, progress_console, result_console
-from .options import Folder, JsonOption, ProviderOption, ThreadsOption, VariantOption
+from .options import (
+    AdapterOption,
+    Folder,
+    JsonOption,
+    ProviderOption,
+    ThreadsOption,
+    VariantOption,
+    adapter_name,
+    adapters_of,
+)
 from .streams import standard_input
 
 
@@ -31,6 +40,7 @@ def score(
     ] = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    adapter: AdapterOption = None,
     json: JsonOption = False,
 ) -> None:
     """Score text files of any size: perplexity and bits per byte.
@@ -38,7 +48,13 @@ def score(
     A file may be a pipe; - reads standard input. One that cannot be scored is named on standard
     error and the others get their figures; the exit code is then 1, or 2 if there is no other.
     """
-    model = load(folder, variant, provider=provider, threads=threads)
+    model = load(
+        folder,
+        variant,
+        provider=provider,
+        threads=threads,
+        adapters=adapters_of(adapter),
+    )
     checked_stride(stride, model.config.n_positions)
     scores: list[FileScore] = []
     refusals: list[str] = []
@@ -47,7 +63,10 @@ def score(
             try:
                 file = standard_input() if str(path) == "-" else path
                 report = partial(progress, str(path))
-                scores.append(model.score_file(file, stride=stride, progress=report))
+                found = model.score_file(
+                    file, stride=stride, adapter=adapter_name(adapter), progress=report
+                )
+                scores.append(found)
             except OptionError as error:
                 refusals.append(f"error: {error}")
     if scores:

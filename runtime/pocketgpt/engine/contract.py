@@ -5,6 +5,9 @@
     position_ids      int64 [batch_size, sequence_length]
     past_key_values.{layer}.{side}  [batch_size, n_head, past_sequence_length, head_dim]
     num_logits_to_keep  int64 []    fused alone: an initializer of 1, 0 for all
+    {product}.lora_A    [in, rank]  with places for adapters alone, for every product of a layer:
+    {product}.lora_B    [rank, out] initializers of rank 0, in the type of what the product reads
+    {product}.lora_bias [rank]      where the product was folded
     ->
     logits            float32 [batch_size, 1, vocab_size]            portable: of every token given
     present.{layer}.{side}          [batch_size, n_head, total_sequence_length, head_dim]
@@ -16,8 +19,8 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -34,13 +37,17 @@ INPUT_IDS, ATTENTION_MASK, POSITION_IDS = "input_ids", "attention_mask", "positi
 NUM_LOGITS_TO_KEEP = "num_logits_to_keep"
 LOGITS = "logits"
 SIDES = ("key", "value")
+LORA_A, LORA_B, LORA_BIAS = "lora_A", "lora_B", "lora_bias"
+ATTENTION_IN, ATTENTION_OUT = "attn.c_attn", "attn.c_proj"
+# A layer's products in the order in which it computes them, by transformers' names.
+PRODUCTS = (ATTENTION_IN, ATTENTION_OUT, "mlp.c_fc", "mlp.c_proj")
 CONTEXT_PROPERTY = "pocketgpt.n_positions"  # of the .onnx file's metadata: no shape shows it
 
 Array = NDArray[Any]
 
 _IDS_TYPE = "tensor(int64)"
 _LOGITS_TYPE = "tensor(float)"
-_CACHE_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 def past_name(layer: int, side: str) -> str:
@@ -73,6 +80,11 @@ def output_names(n_layer: int) -> list[str]:
     return [LOGITS, *present_names(n_layer)]
 
 
+def product_names(n_layer: int) -> list[str]:
+    """Return the products that adapters may change, in the order in which they are computed."""
+    return [f"transformer.h.{layer}.{product}" for layer in range(n_layer) for product in PRODUCTS]
+
+
 def text_feeds(token_ids: Sequence[int], begin: int) -> dict[str, Array]:
     """Return the feeds of one text's tokens from position `begin` on, but for the cache."""
     positions = np.arange(begin, begin + len(token_ids), dtype=np.int64)
@@ -85,19 +97,27 @@ def text_feeds(token_ids: Sequence[int], begin: int) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class Contract:
-    """What a graph was found to be: its kind, and the type of its cache's numbers."""
+    """What a graph was found to be.
+
+    Its kind, the type of its cache's numbers, and the shapes `(in, out)` of the products that
+    adapters may change, by name: none without places for them.
+    """
 
     kind: Kind
     cache_dtype: np.dtype[Any]
+    products: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def read_contract(session: ort.InferenceSession, config: ModelConfig, where: object) -> Contract:
+def read_contract(
+    session: ort.InferenceSession, config: ModelConfig, where: object, *, adapters: bool = False
+) -> Contract:
     """Compare an open graph with the contract and with a folder's config.json.
 
     Args:
         session: the open graph.
         config: what its sizes have to be.
         where: what to call the graph in an error.
+        adapters: whether it has places for adapters.
 
     Raises:
         ModelFolderError: a name, a type or a size is another one; the message names the first.
@@ -113,24 +133,52 @@ def read_contract(session: ort.InferenceSession, config: ModelConfig, where: obj
     for name in (INPUT_IDS, ATTENTION_MASK, POSITION_IDS):
         reader.check(name, (None, None), {_IDS_TYPE})
     cache = (None, config.n_head, None, config.head_dim)
-    cache_types = {reader.check(name, cache, _CACHE_TYPES) for name in past_names(config.n_layer)}
+    cache_types = {reader.check(name, cache, _FLOAT_TYPES) for name in past_names(config.n_layer)}
     reader.values = outputs
     reader.check(LOGITS, (None, None, config.vocab_size), {_LOGITS_TYPE})
     cache_types |= {
-        reader.check(name, (None, config.n_head, None, None), _CACHE_TYPES)
+        reader.check(name, (None, config.n_head, None, None), _FLOAT_TYPES)
         for name in present_names(config.n_layer)
     }
     if len(cache_types) > 1:
         raise reader.error(f"has a cache of several types, {', '.join(sorted(cache_types))}")
     reader.check_context(session.get_modelmeta().custom_metadata_map)
-    kind = _kind({value.name for value in session.get_overridable_initializers()}, reader)
-    return Contract(kind, np.dtype(_CACHE_TYPES[cache_types.pop()]))
+    reader.values = {value.name: value for value in session.get_overridable_initializers()}
+    products = _read_places(reader, config) if adapters else {}
+    kind = _kind(set(reader.values), products, reader)
+    return Contract(kind, np.dtype(_FLOAT_TYPES[cache_types.pop()]), products)
 
 
-def _kind(overridable: set[str], reader: _Reader) -> Kind:
-    if overridable - {NUM_LOGITS_TO_KEEP}:
-        raise reader.error(f"takes {', '.join(sorted(overridable))}, which no graph of ours does")
-    return "fused" if overridable else "portable"
+def _kind(overridable: set[str], products: Iterable[str], reader: _Reader) -> Kind:
+    places = {f"{product}.{half}" for product in products for half in (LORA_A, LORA_B, LORA_BIAS)}
+    if others := overridable - {NUM_LOGITS_TO_KEEP} - places:
+        raise reader.error(f"takes {', '.join(sorted(others)):.200}, which no graph of ours does")
+    return "fused" if NUM_LOGITS_TO_KEEP in overridable else "portable"
+
+
+def _read_places(reader: _Reader, config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Check the inputs for adapters; return the shapes of the products they change."""
+    width = config.n_embd
+    # None: the MLP's inner width, which is in no field that the runtime reads.
+    known: dict[str, tuple[int | None, int | None]] = {
+        ATTENTION_IN: (width, 3 * width),
+        ATTENTION_OUT: (width, width),
+        "mlp.c_fc": (width, None),
+        "mlp.c_proj": (None, width),
+    }
+    shapes = {}
+    for product in product_names(config.n_layer):
+        fed, given = known[product.split(".", 3)[3]]
+        places = f"{product}.{LORA_A}", f"{product}.{LORA_B}", f"{product}.{LORA_BIAS}"
+        types = {reader.check(places[0], (fed, None), _FLOAT_TYPES)}
+        types.add(reader.check(places[1], (None, given), _FLOAT_TYPES))
+        if places[2] in reader.values:
+            types.add(reader.check(places[2], (None,), _FLOAT_TYPES))
+        shape = reader.values[places[0]].shape[0], reader.values[places[1]].shape[1]
+        if len(types) > 1 or not all(isinstance(size, int) for size in shape):
+            raise reader.error(f"has places for adapters of no one type and shape, at {product}")
+        shapes[product] = shape
+    return shapes
 
 
 class _Reader:

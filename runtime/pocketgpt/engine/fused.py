@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..folder.config import ModelConfig
+from .adapters import Adapter
 from .buffers import Buffers
 from .contract import ATTENTION_MASK, INPUT_IDS, LOGITS, NUM_LOGITS_TO_KEEP, POSITION_IDS
 from .ort_session import run_bound
@@ -28,12 +29,12 @@ class FusedPasses:
         session: ort.InferenceSession,
         config: ModelConfig,
         cache: Buffers,
-        run_options: ort.RunOptions | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
         self.seconds = 0.0
         self._session = session
         self._cache = cache
-        self._run_options = run_options
+        self._adapter = adapter
         self._tokens = np.zeros((cache.slots, 1), np.int64)
         self._positions = np.zeros((cache.slots, 1), np.int64)
         self._mask = np.zeros((cache.slots, 0), np.int64)
@@ -92,7 +93,7 @@ class FusedPasses:
 
     def _run(self, binding: ort.IOBinding) -> None:
         begin = time.perf_counter()
-        run_bound(self._session, binding, self._run_options)
+        run_bound(self._session, binding)
         self.seconds += time.perf_counter() - begin
 
     def _reserve(self, tokens: int) -> None:
@@ -137,6 +138,8 @@ class FusedPasses:
         binding.bind_cpu_input(POSITION_IDS, position_ids)
         binding.bind_cpu_input(ATTENTION_MASK, attention_mask)
         self._cache.bind(binding, first, last)
+        if self._adapter is not None:
+            self._adapter.bind(binding)
         return binding
 
 

@@ -9,6 +9,7 @@ import onnxruntime as ort
 
 from ..errors import InferenceError
 from ..folder.config import ModelConfig
+from .adapters import Adapter, read_adapter
 from .buffers import Buffers, HostBuffers
 from .contract import Array, Contract, read_contract
 from .decoder import Decoder
@@ -27,18 +28,40 @@ class Graph:
         contract: what kind of graph it is.
     """
 
-    def __init__(self, session: ort.InferenceSession, config: ModelConfig, where: object) -> None:
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        config: ModelConfig,
+        where: object,
+        *,
+        adapters: bool = False,
+    ) -> None:
         """Check an open session; `open_graph` opens one.
 
         Raises:
             ModelFolderError: it is not what `config` says.
         """
         self.config = config
-        self.contract: Contract = read_contract(session, config, where)
+        self.contract: Contract = read_contract(session, config, where, adapters=adapters)
         self._session = session
 
-    def decoder(self, slots: int = 1, buffers: type[Buffers] = HostBuffers) -> Decoder:
-        """Return a decoder of so many texts, all empty.
+    def read_adapter(self, folder: Path) -> Adapter:
+        """Read a PEFT LoRA folder in the form that this graph takes.
+
+        Raises:
+            AdapterError: the folder is damaged, of another kind, or does not fit the model; or the
+                graph has no places for adapters.
+            MissingExtraError: safetensors is not installed.
+        """
+        return read_adapter(folder, self._session)
+
+    def decoder(
+        self,
+        slots: int = 1,
+        buffers: type[Buffers] = HostBuffers,
+        adapter: Adapter | None = None,
+    ) -> Decoder:
+        """Return a decoder of so many texts, all empty, all with one adapter or without.
 
         Raises:
             InferenceError: there is no memory for so many.
@@ -48,7 +71,7 @@ class Graph:
             passes: Passes = (
                 PortablePasses(self.run, self.config, cache)
                 if self.contract.kind == "portable"
-                else FusedPasses(self._session, self.config, cache)
+                else FusedPasses(self._session, self.config, cache, adapter)
             )
         except (MemoryError, ValueError) as error:  # NumPy's, of a size that no array has
             raise InferenceError(
@@ -82,6 +105,7 @@ def open_graph(
     threads: int | None = None,
     sparing: bool = False,
     profile: Path | None = None,
+    adapters: bool = False,
 ) -> Graph:
     """Open a graph, in a model folder or bare.
 
@@ -92,6 +116,7 @@ def open_graph(
         threads: as for `pocketgpt.load`.
         sparing: whether to take less memory rather than less time.
         profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
+        adapters: whether the graph has places for adapters.
 
     Raises:
         OptionError: `threads` is no whole number above 0, or the provider cannot be read.
@@ -101,4 +126,4 @@ def open_graph(
     session = open_session(
         path, provider=provider, threads=threads, sparing=sparing, profile=profile
     )
-    return Graph(session, config, path)
+    return Graph(session, config, path, adapters=adapters)

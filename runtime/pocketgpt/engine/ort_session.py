@@ -74,11 +74,7 @@ def open_session(
     return session
 
 
-def run_bound(
-    session: ort.InferenceSession,
-    binding: ort.IOBinding,
-    run_options: ort.RunOptions | None = None,
-) -> None:
+def run_bound(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
     """Run a graph over what is bound.
 
     Raises:
@@ -86,7 +82,7 @@ def run_bound(
             memory or a device gave out.
     """
     try:
-        session.run_with_iobinding(binding, run_options)
+        session.run_with_iobinding(binding)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise InferenceError(f"ONNX Runtime cannot run the graph: {reason(error)}") from error
 

@@ -47,7 +47,8 @@ _Record = TypeVar("_Record")
 class Variant:
     """One precision of the model.
 
-    `files` are its graph and its weights; `bits` gives the stored bits per weight of every weight
+    `files` are its graph and its weights; `adapter_graph`, if there is one, the same graph with
+    places for LoRA adapters, over those weights; `bits` gives the stored bits of every weight
     tensor; `quality` the figures measured on the text that `evaluation_sha256` names; `method` how
     the weights were rounded, and `calibration_sha256` the text that helped; `max_loss` the rise of
     perplexity that was allowed, and `loss_accepted` whether a greater one was, on request.
@@ -68,6 +69,7 @@ class Variant:
     max_loss: float | None = None
     loss_accepted: bool = False
     tolerance: float | None = None
+    adapter_graph: FileRecord | None = None
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -86,7 +88,12 @@ class Variant:
     @property
     def bytes(self) -> int:
         """Size on disk of all its files."""
-        return sum(file.bytes for file in self.files)
+        return sum(file.bytes for file in self.all_files)
+
+    @property
+    def all_files(self) -> tuple[FileRecord, ...]:
+        """Its graph, its weights, and its graph with places for adapters if there is one."""
+        return self.files if self.adapter_graph is None else (*self.files, self.adapter_graph)
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,10 @@ class Manifest:
             require("a variant's name", name, is_plain_name(name))
             paths = [record.path for record in variant.files]
             require(f"{name}'s files", paths, paths == variant_files(name))
+            if variant.adapter_graph is not None:
+                path = variant.adapter_graph.path
+                holds = path == adapter_graph_path(name) and self.graph == "fused"
+                require(f"{name}'s adapter_graph", path, holds)
 
     def variant(self, name: str) -> Variant:
         """Return a variant by its name.
@@ -170,6 +181,11 @@ def variant_path(name: str) -> str:
     return f"onnx/{stem}.onnx"
 
 
+def adapter_graph_path(name: str) -> str:
+    """Return where the same variant's graph with places for LoRA adapters lies, if there is one."""
+    return variant_path(name).removesuffix(".onnx") + "_lora.onnx"
+
+
 def variant_files(name: str) -> list[str]:
     """Return where a variant's two files lie: its graph, its weights."""
     return [variant_path(name), f"{variant_path(name)}_data"]
@@ -178,6 +194,12 @@ def variant_files(name: str) -> list[str]:
 def record_files(folder: Path, name: str) -> tuple[FileRecord, ...]:
     """Measure a variant's two files."""
     return tuple(FileRecord.of(folder, path) for path in variant_files(name))
+
+
+def record_adapter_graph(folder: Path, name: str) -> FileRecord | None:
+    """Measure a variant's graph with places for adapters; None where there is none."""
+    path = adapter_graph_path(name)
+    return FileRecord.of(folder, path) if (folder / path).is_file() else None
 
 
 def record_companions(folder: Path) -> tuple[FileRecord, ...]:
@@ -232,8 +254,8 @@ def _that_holds(folder: Path, manifest: Manifest) -> Manifest:
     after = manifest.installing
     if after is None:
         return manifest
-    before = {name: variant.files for name, variant in manifest.variants.items()}
-    changed = [v.files for name, v in after.variants.items() if before.get(name) != v.files]
+    before = {name: variant.all_files for name, variant in manifest.variants.items()}
+    changed = [v.all_files for n, v in after.variants.items() if before.get(n) != v.all_files]
     installed = all(_is_there(folder, record) for files in changed for record in files)
     return after if installed else dataclasses.replace(manifest, installing=None)
 
@@ -252,12 +274,15 @@ def _manifest_of(fields: Mapping[str, Any], *, whole: bool = True) -> Manifest:
     variants = {}
     for name, variant in fields["variants"].items():
         files = tuple(_record_of(FileRecord, record) for record in variant["files"])
-        variants[name] = _record_of(Variant, {**variant, "files": files})
+        graph = variant.get("adapter_graph")
+        adapters = None if graph is None else _record_of(FileRecord, graph)
+        parts = {"files": files, "adapter_graph": adapters}
+        variants[name] = _record_of(Variant, {**variant, **parts})
     companions = tuple(_record_of(FileRecord, record) for record in fields.get("companions", ()))
     installing = fields.get("installing")
     after = _manifest_of(installing, whole=False) if whole and installing is not None else None
-    parts = {"variants": variants, "companions": companions, "installing": after}
-    return _record_of(Manifest, {**fields, **parts})
+    rest = {"variants": variants, "companions": companions, "installing": after}
+    return _record_of(Manifest, {**fields, **rest})
 
 
 def _record_of(kind: type[_Record], fields: Mapping[str, Any]) -> _Record:

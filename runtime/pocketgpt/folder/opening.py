@@ -10,7 +10,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from ..errors import ModelFolderError
+from ..errors import ModelFolderError, OptionError
 from .config import ModelConfig, read_config, read_generation_defaults
 from .file_record import check_files
 from .manifest import (
@@ -19,6 +19,7 @@ from .manifest import (
     RUNTIME_FILES,
     Manifest,
     Variant,
+    adapter_graph_path,
     read_manifest,
     variant_files,
 )
@@ -36,7 +37,8 @@ _State = tuple[tuple[int, int, int], ...]
 class OpenFolder:
     """A model folder that was read and checked, and the variant of it that was chosen.
 
-    `generation_defaults` is its generation_config.json; `record` is the manifest's of `variant`.
+    `generation_defaults` is its generation_config.json; `record` is the manifest's of `variant`;
+    `adapters` says that its graph with places for LoRA adapters is to be opened.
     """
 
     folder: Path
@@ -46,11 +48,13 @@ class OpenFolder:
     variant: str
     record: Variant
     state: _State
+    adapters: bool = False
 
     @property
     def graph_path(self) -> Path:
-        """The variant's graph; its weights lie at this path + `_data`."""
-        return self.folder / self.record.files[0].path
+        """The graph to open; the weights lie at the plain one's path + `_data`."""
+        record = self.record.adapter_graph if self.adapters else None
+        return self.folder / (record or self.record.files[0]).path
 
     @property
     def tokenizer_path(self) -> Path:
@@ -80,7 +84,11 @@ class OpenFolder:
 
 
 def open_folder(
-    folder: str | os.PathLike[str], variant: str | None = None, *, verify: bool = False
+    folder: str | os.PathLike[str],
+    variant: str | None = None,
+    *,
+    verify: bool = False,
+    adapters: bool = False,
 ) -> OpenFolder:
     """Read a model folder and check the files that a variant takes.
 
@@ -88,9 +96,11 @@ def open_folder(
         folder: what `pocketgpt export` wrote.
         variant: `fp32`, `int8`, `q4`, ...; None for the first of int8 and fp32 that is there.
         verify: check the sha256 of every file that the runtime reads, not only names and sizes.
+        adapters: open the graph with places for LoRA adapters.
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or for a later ONNX Runtime.
+        OptionError: there are no places for adapters in it.
         VariantNotFoundError: it has no such variant.
     """
     folder = Path(folder)
@@ -101,7 +111,9 @@ def open_folder(
     manifest = read_manifest(folder)  # again: had it been replaced before, nobody would know
     record = manifest.variant(chosen)
     check_onnxruntime(folder, manifest)
-    check_files(folder, record.files, verify=verify)
+    if adapters:
+        check_has_places(folder, manifest, record)
+    check_files(folder, record.all_files if adapters or verify else record.files, verify=verify)
     if verify:
         check_companions(folder, manifest, RUNTIME_FILES)
     tokenizer = check_inside(folder, TOKENIZER)
@@ -115,6 +127,7 @@ def open_folder(
         variant=chosen,
         record=record,
         state=state,
+        adapters=adapters,
     )
 
 
@@ -123,6 +136,20 @@ def pick_variant(manifest: Manifest, variant: str | None) -> str:
     if variant is not None:
         return variant
     return next((name for name in PREFERRED_VARIANTS if name in manifest.variants), "fp32")
+
+
+def check_has_places(folder: Path, manifest: Manifest, record: Variant) -> None:
+    """Check that a variant has a graph with places for LoRA adapters.
+
+    Raises:
+        OptionError: it has none.
+    """
+    if record.adapter_graph is None:
+        graph = " --graph fused" if manifest.graph != "fused" else ""
+        raise OptionError(
+            f"{folder} has no places for LoRA adapters: export its checkpoint again with{graph} "
+            "--adapters (adapters=True), and make its variants again; or merge: export --base"
+        )
 
 
 def check_onnxruntime(folder: Path, manifest: Manifest) -> None:
@@ -155,7 +182,7 @@ def check_companions(folder: Path, manifest: Manifest, names: Iterable[str]) -> 
 def _state(folder: Path, variant: str) -> _State:
     """Return what tells the manifest and a variant's files from others put in their places."""
     found = []
-    for path in (MANIFEST, *variant_files(variant)):
+    for path in (MANIFEST, *variant_files(variant), adapter_graph_path(variant)):
         try:
             status = (folder / path).stat()
         except OSError:

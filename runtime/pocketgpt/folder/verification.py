@@ -54,7 +54,7 @@ def verify_files(
     for done, variant in enumerate(variants.values()):
         if progress:
             progress("checking files", done, len(variants))
-        failures += _failures(partial(check_files, folder, variant.files, verify=True))
+        failures += _failures(partial(check_files, folder, variant.all_files, verify=True))
     for name in dict.fromkeys([*RUNTIME_FILES, *TEXTS, *(c.path for c in manifest.companions)]):
         failures += _failures(partial(check_companions, folder, manifest, [name]))
     if progress:

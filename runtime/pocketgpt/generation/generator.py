@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self, Unpack, overload
 
 from .. import validate
+from ..engine.adapters import Adapter
 from ..engine.decoder import Decoder
 from ..engine.graph import Graph, open_graph
 from ..engine.providers import Provider
+from ..errors import OptionError
 from ..folder.config import ModelConfig
 from ..folder.manifest import Manifest
 from ..folder.opening import open_folder
@@ -41,6 +45,7 @@ class TextGenerator:
         graph: its graph.
         vocabulary: the tokens, for constraints on what is generated.
         prefixes: what earlier prompts left in memory, where it was told to keep any.
+        adapters: the LoRA adapters that were loaded with it, by the names they were given.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class TextGenerator:
         variant: str,
         defaults: Mapping[str, Any],
         prefix_cache_bytes: int = 0,
+        adapters: Mapping[str, Adapter] = MappingProxyType({}),
     ) -> None:
         """Use `pocketgpt.load` instead."""
         self.tokenizer = tokenizer
@@ -60,6 +66,7 @@ class TextGenerator:
         self.prefixes = PrefixCache(prefix_cache_bytes)
         self.vocabulary = Vocabulary(tokenizer, graph.config.vocab_size)
         self.graph = graph
+        self.adapters = MappingProxyType(dict(adapters))
         self._defaults = defaults
 
     @classmethod
@@ -72,23 +79,62 @@ class TextGenerator:
         threads: int | None = None,
         verify: bool = False,
         prefix_cache_bytes: int = 0,
+        adapters: Mapping[str, str | os.PathLike[str]] | None = None,
     ) -> Self:
         """Open a variant of a model folder; see `pocketgpt.load`."""
         validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
-        opened = open_folder(folder, variant, verify=verify)
-        graph = open_graph(opened.graph_path, opened.config, provider=provider, threads=threads)
+        paths = _adapter_paths(adapters)
+        opened = open_folder(folder, variant, verify=verify, adapters=bool(paths))
+        graph = open_graph(
+            opened.graph_path,
+            opened.config,
+            provider=provider,
+            threads=threads,
+            adapters=opened.adapters,
+        )
         opened.check_kind(graph.contract.kind)
         tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
         opened.check_unchanged()
-        defaults = opened.generation_defaults
-        return cls(graph, tokenizer, opened.manifest, opened.variant, defaults, prefix_cache_bytes)
+        return cls(
+            graph,
+            tokenizer,
+            opened.manifest,
+            opened.variant,
+            opened.generation_defaults,
+            prefix_cache_bytes,
+            {name: graph.read_adapter(path) for name, path in paths.items()},
+        )
 
     @property
     def identity(self) -> str:
         """One hash of the variant's files, from the hashes in the manifest."""
         records = self.manifest.variant(self.variant).files
-        joined = "\n".join(sorted(record.sha256 for record in records))
-        return hashlib.sha256(joined.encode("ascii")).hexdigest()
+        return _hash_of(sorted(record.sha256 for record in records))
+
+    def identity_with(self, adapter: str | None) -> str:
+        """Return what tells texts computed with an adapter, or without any, from all others.
+
+        Raises:
+            OptionError: no adapter of that name was loaded.
+        """
+        used = self.adapter(adapter)
+        return self.identity if used is None else _hash_of([self.identity, used.sha256])
+
+    def adapter(self, name: str | None) -> Adapter | None:
+        """Return a loaded adapter by its name; None for None.
+
+        Raises:
+            OptionError: there is none of that name.
+        """
+        if name is None:
+            return None
+        if not isinstance(name, str) or name not in self.adapters:
+            known = ", ".join(self.adapters) or "none"
+            raise OptionError(
+                f"no adapter {name!a:.60} was loaded ({known} was); name its folder to load: "
+                "adapters={name: folder}"
+            )
+        return self.adapters[name]
 
     @overload
     def generate(
@@ -96,6 +142,7 @@ class TextGenerator:
         prompt: str,
         *,
         on_piece: Callable[[str], object] | None = None,
+        adapter: str | None = None,
         **options: Unpack[OneTextOptionsDict],
     ) -> GenerationResult: ...
     @overload
@@ -106,6 +153,7 @@ class TextGenerator:
         on_piece: Callable[[int, str], object] | None = None,
         options: Sequence[Mapping[str, Any]] | None = None,
         batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
         **shared: Unpack[GenerationOptionsDict],
     ) -> list[GenerationResult]: ...
     @overload
@@ -115,6 +163,7 @@ class TextGenerator:
         *,
         on_piece: Callable[..., object] | None = None,
         batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
         **options: Unpack[GenerationOptionsDict],
     ) -> GenerationResult | list[GenerationResult]: ...
     def generate(
@@ -131,14 +180,15 @@ class TextGenerator:
             on_piece: called with each piece of text as soon as it is final; with its text's index
                 and the piece where several texts are made.
             options: fields of `GenerationOptions`, over the folder's generation_config.json; and
-                `options` and `batch_size`, see `stream`.
+                `options`, `batch_size` and `adapter`, see `stream`.
 
         Returns:
             The result; a list, prompt by prompt, for a list of prompts, or where
             `num_return_sequences` is above 1.
 
         Raises:
-            OptionError: an option is unknown or out of range, or a prompt exceeds the context.
+            OptionError: an option is unknown or out of range, a prompt exceeds the context, or no
+                such adapter was loaded.
 
         Example:
             >>> model = pocketgpt.load("models/gpt2")
@@ -152,7 +202,9 @@ class TextGenerator:
         return stream.result
 
     @overload
-    def stream(self, prompt: str, **options: Unpack[OneTextOptionsDict]) -> Stream: ...
+    def stream(
+        self, prompt: str, *, adapter: str | None = None, **options: Unpack[OneTextOptionsDict]
+    ) -> Stream: ...
     @overload
     def stream(
         self,
@@ -160,11 +212,17 @@ class TextGenerator:
         *,
         options: Sequence[Mapping[str, Any]] | None = None,
         batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
         **shared: Unpack[GenerationOptionsDict],
     ) -> BatchStream: ...
     @overload
     def stream(
-        self, prompt: str, *, batch_size: int = BATCH_SIZE, **options: Unpack[GenerationOptionsDict]
+        self,
+        prompt: str,
+        *,
+        batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
+        **options: Unpack[GenerationOptionsDict],
     ) -> Stream | BatchStream: ...
     def stream(
         self,
@@ -172,6 +230,7 @@ class TextGenerator:
         *,
         options: Sequence[Mapping[str, Any]] | None = None,
         batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
         **shared: Any,
     ) -> Stream | BatchStream:
         """Continue a prompt, or each of several, yielding text as it is made, whole characters.
@@ -183,6 +242,8 @@ class TextGenerator:
             prompt: the text to continue, or a list of them.
             options: a dictionary of options for each prompt of a list, over `shared`.
             batch_size: most texts to decode at once; memory grows with it.
+            adapter: the name of a LoRA adapter that was loaded, for all of the prompts; None for
+                the model as it is.
             shared: options that hold for all.
 
         Returns:
@@ -194,7 +255,7 @@ class TextGenerator:
         prompts: list[str] = list(prompt) if several else [prompt]  # type: ignore[list-item]
         given = each_prompts_options(prompts, options, shared)
         requests = [self._request(text, own) for text, own in zip(prompts, given, strict=True)]
-        scheduler = self.scheduler(_slots(requests, batch_size))
+        scheduler = self.scheduler(_slots(requests, batch_size), adapter)
         if several or requests[0].options.num_return_sequences > 1:
             batch = BatchStream(
                 lambda cancelled, done: self._pieces(requests, scheduler, cancelled, done)
@@ -219,13 +280,25 @@ class TextGenerator:
         """
         return resolve_options(self._defaults, options, self.config, self.vocabulary)
 
-    def decoder(self, slots: int = 1) -> Decoder:
-        """Return a decoder of so many empty texts, for work below the level of text."""
-        return self.graph.decoder(slots)
+    def decoder(self, slots: int = 1, adapter: str | None = None) -> Decoder:
+        """Return a decoder of so many empty texts, for work below the level of text.
 
-    def scheduler(self, slots: int) -> Scheduler:
-        """Return a scheduler with so many slots, for who drives requests on their own."""
-        return Scheduler(self.decoder(slots), self.config.n_positions, prefixes=self.prefixes)
+        Raises:
+            OptionError: no adapter of that name was loaded.
+        """
+        return self.graph.decoder(slots, adapter=self.adapter(adapter))
+
+    def scheduler(self, slots: int, adapter: str | None = None) -> Scheduler:
+        """Return a scheduler with so many slots, for who drives requests on their own.
+
+        Raises:
+            OptionError: no adapter of that name was loaded.
+        """
+        return Scheduler(
+            self.decoder(slots, adapter),
+            self.config.n_positions,
+            prefixes=self.prefixes.of(adapter),
+        )
 
     def _request(self, prompt: object, options: Mapping[str, Any]) -> Request:
         return resolve_prompt(prompt, self.resolve(options), self.tokenizer, self.config)
@@ -252,6 +325,26 @@ class TextGenerator:
                 yield text.index, piece
         finally:
             done([text.result() for text in texts])
+
+
+def _hash_of(hashes: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()
+
+
+def _adapter_paths(adapters: object) -> dict[str, Path]:
+    """Return the folders of adapters by their names.
+
+    Raises:
+        OptionError: it is no mapping of names to folders.
+    """
+    if adapters is None:
+        return {}
+    if not isinstance(adapters, Mapping) or not all(
+        isinstance(name, str) and isinstance(path, (str, os.PathLike))
+        for name, path in adapters.items()
+    ):
+        raise OptionError('adapters should name folders, as {"name": "path/of/an/adapter"}')
+    return {name: Path(path) for name, path in adapters.items()}
 
 
 def _slots(requests: Sequence[Request], batch_size: int) -> int:

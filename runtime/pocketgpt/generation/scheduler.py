@@ -15,7 +15,7 @@ import numpy as np
 from ..engine.decoder import PREFILL_CHUNK, Decoder
 from .beam import BeamSearch
 from .pipeline import choose_tokens
-from .prefix_cache import Prefix, PrefixCache, common_prefix
+from .prefix_cache import Prefix, Prefixes, common_prefix
 from .processors import Logits
 from .results import Counters
 from .sequence import Piece, TokenSequence
@@ -41,7 +41,7 @@ class Scheduler:
         decoder: Decoder,
         n_positions: int,
         *,
-        prefixes: PrefixCache | None = None,
+        prefixes: Prefixes | None = None,
         min_shared: int = MIN_SHARED,
         held: Sequence[int] = (),
     ) -> None:

@@ -52,11 +52,13 @@ def evaluate(
     batch_size: int,
     options: Mapping[str, Any],
     progress: Callable[[int, int], None] | None = None,
+    adapter: str | None = None,
 ) -> Evaluation:
     """Generate for every prompt of a file and compare; see `Model.evaluate`."""
     validate.one_of("metric", metric, tuple(METRICS))
     validate.whole("batch_size", batch_size, at_least=1)
     measure = METRICS[metric]()  # now: a library that is missing is missed before the work
+    model.adapter(adapter)  # refused before the file is read
     resolved = model.resolve(options)
     if resolved.num_return_sequences > 1:
         raise OptionError("an evaluation has one text for a prompt: no num_return_sequences")
@@ -69,7 +71,8 @@ def evaluate(
     texts: list[str] = []
     for start in range(0, len(pairs), batch_size):
         prompts = [pair.prompt for pair in pairs[start : start + batch_size]]
-        texts += [one.text for one in model.generate(prompts, batch_size=batch_size, **options)]
+        results = model.generate(prompts, batch_size=batch_size, adapter=adapter, **options)
+        texts += [result.text for result in results]
         if progress:
             progress(len(texts), len(pairs))
     scores, signature = measure(texts, [pair.references for pair in pairs])

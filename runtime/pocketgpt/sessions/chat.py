@@ -24,10 +24,12 @@ class Chat:
         session: the text they make.
     """
 
-    def __init__(self, model: TextGenerator, format_turns: Format) -> None:
+    def __init__(
+        self, model: TextGenerator, format_turns: Format, adapter: str | None = None
+    ) -> None:
         """Start an empty conversation."""
         self.turns: list[Turn] = []
-        self.session = Session(model)
+        self.session = Session(model, adapter=adapter)
         self._model = model
         self._format = format_turns
         self._asked: list[Turn] = []  # the turns kept, and the one that is being answered

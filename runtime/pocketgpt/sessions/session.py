@@ -27,6 +27,7 @@ class Session:
 
     Attributes:
         token_ids: the whole text.
+        adapter: the name of the LoRA adapter that it is computed with; None for none.
 
     Example:
         >>> session = model.session()
@@ -40,11 +41,13 @@ class Session:
         model: TextGenerator,
         token_ids: Sequence[int] = (),
         cache: tuple[Array, Array] | None = None,
+        adapter: str | None = None,
     ) -> None:
         """Use `Model.session` instead; `cache` are keys and values as `Decoder.read` returns."""
         self.token_ids = list(token_ids)
+        self.adapter = adapter
         self._model = model
-        self._decoder = model.decoder()
+        self._decoder = model.decoder(adapter=adapter)
         if cache is not None:
             self._decoder.write(*cache)
         self._streaming: Stream | None = None
@@ -147,7 +150,7 @@ class Session:
     def fork(self) -> Session:
         """Return a session of its own that goes on from the same text."""
         self._settle()
-        return Session(self._model, self.token_ids, self._decoder.read())
+        return Session(self._model, self.token_ids, self._decoder.read(), self.adapter)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the text and its cache to a safetensors file, replacing what is there in one step.
@@ -157,24 +160,27 @@ class Session:
             MissingExtraError: safetensors is not installed.
         """
         self._settle()
-        write_session(Path(path), self.token_ids, *self._decoder.read(), self._model.identity)
+        identity = self._model.identity_with(self.adapter)
+        write_session(Path(path), self.token_ids, *self._decoder.read(), identity)
 
     @classmethod
-    def restore(cls, model: TextGenerator, path: Path) -> Session:
+    def restore(cls, model: TextGenerator, path: Path, adapter: str | None = None) -> Session:
         """Read a file that `save` wrote; `Model.restore` is the public way.
 
         Raises:
-            SessionError: the file is no session, is damaged, or is another model's or variant's.
+            SessionError: the file is no session, is damaged, or is another model's, variant's or
+                adapter's.
+            OptionError: no adapter of that name was loaded.
             MissingExtraError: safetensors is not installed.
         """
         saved = read_session(
             path,
-            model.identity,
+            model.identity_with(adapter),
             model.config,
             model.graph.contract.cache_dtype,
-            model.variant,
+            _name_of(model, adapter),
         )
-        return cls(model, saved.token_ids, (saved.keys, saved.values))
+        return cls(model, saved.token_ids, (saved.keys, saved.values), adapter)
 
     def _encode(self, text: str) -> list[int]:
         tokenizer = self._model.tokenizer
@@ -186,6 +192,12 @@ class Session:
         if self._streaming is not None and self._streaming.result is None:
             self._streaming.close()
         self._streaming = None
+
+
+def _name_of(model: TextGenerator, adapter: str | None) -> str:
+    if not model.adapters:
+        return model.variant
+    return f"{model.variant} {'without an adapter' if adapter is None else f'with {adapter!r}'}"
 
 
 def _token_ids(ids: object) -> list[int]:

@@ -48,7 +48,7 @@ def write_session(
         token_ids: the whole text.
         keys: [n_layer, n_head, length, head_dim].
         values: of the same shape.
-        model_sha256: what tells the loaded variant from any other.
+        model_sha256: what tells the loaded variant, and the adapter, from any other.
 
     Raises:
         SessionError: the file cannot be written.
@@ -72,7 +72,7 @@ def write_session(
 
 
 def read_session(
-    path: Path, model_sha256: str, config: ModelConfig, dtype: DTypeLike, variant: str
+    path: Path, model_sha256: str, config: ModelConfig, dtype: DTypeLike, opened: str
 ) -> SavedSession:
     """Read a session that `write_session` wrote, and check all of it against the model.
 
@@ -81,7 +81,7 @@ def read_session(
         model_sha256: the loaded variant's.
         config: the model's shape.
         dtype: the type of its cache.
-        variant: its name, for the message.
+        opened: what the loaded variant is called, and the adapter, for the message.
 
     Raises:
         SessionError: the file is no session, is damaged, or is another model's or variant's.
@@ -98,7 +98,7 @@ def read_session(
                 raise SessionError(f"{path} is not a session that this PocketGPT can read")
             if metadata.get("model_sha256") != model_sha256:
                 raise SessionError(
-                    f"{path} was saved with another model or variant than {variant}; load that one"
+                    f"{path} was saved with another model or variant than {opened}; load that one"
                 )
             if sorted(file.keys()) != sorted(_TENSORS):
                 raise ValueError(f"its tensors should be {', '.join(_TENSORS)}")

@@ -1,0 +1,74 @@
+"""The graph with places for adapters against PyTorch: a random LoRA, added to its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import GPT2LMHeadModel
+from transformers.pytorch_utils import Conv1D
+
+from pocketgpt.engine.contract import (
+    LOGITS,
+    LORA_A,
+    LORA_B,
+    NUM_LOGITS_TO_KEEP,
+    past_names,
+    text_feeds,
+)
+from pocketgpt.engine.graph import open_graph
+from pocketgpt.folder.config import ModelConfig
+
+from .reference import Expected, ask
+
+RANK = 2
+# Of the size of what a product gives: a LoRA's is smaller, and random numbers as large as trained
+# ones make a model in which float32's own roundings grow beyond what proves equality.
+SIZE = 1 / 8
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A random adapter's numbers by the graph's inputs, and all logits of PyTorch with it."""
+
+    inputs: Mapping[str, NDArray[np.float32]]
+    expected: Expected
+
+
+def ask_adapted(model: GPT2LMHeadModel, ids: Sequence[int]) -> Adapted:
+    """Add a random adapter to the weights of `model`, which is used up, and run PyTorch."""
+    random = torch.Generator().manual_seed(0)
+    inputs = {}
+    for name, product in _products(model):
+        width_in, width_out = product.weight.shape
+        lora_a = torch.randn(width_in, RANK, generator=random)
+        size = SIZE * product.weight.std() / RANK**0.5
+        lora_b = size * torch.randn(RANK, width_out, generator=random)
+        product.weight.data += lora_a @ lora_b
+        inputs[f"{name}.{LORA_A}"], inputs[f"{name}.{LORA_B}"] = lora_a.numpy(), lora_b.numpy()
+    return Adapted(inputs, ask(model, list(ids)))
+
+
+def _products(model: nn.Module) -> Iterator[tuple[str, Conv1D]]:
+    for name, module in model.named_modules():
+        if isinstance(module, Conv1D) and isinstance(module.weight, Tensor):
+            yield name, module
+
+
+def adapted_difference(path: Path, config: ModelConfig, reference: Adapted) -> float:
+    """Return the largest difference of a logit, all ids in one pass through the graph."""
+    graph = open_graph(path, config, sparing=True, adapters=True)
+    empty = np.zeros((1, config.n_head, 0, config.head_dim), np.float32)
+    feeds = {
+        **text_feeds(reference.expected.ids, 0),
+        **dict.fromkeys(past_names(config.n_layer), empty),
+        **reference.inputs,
+        NUM_LOGITS_TO_KEEP: np.array(0, np.int64),
+    }
+    (logits,) = graph.run([LOGITS], feeds)
+    return float(np.abs(logits[0] - reference.expected.logits).max())
