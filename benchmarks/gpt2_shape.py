@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -41,10 +42,15 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END)
 
 
-def say(doing: str, done: int, total: int) -> None:
-    """Say what is begun: minutes pass."""
-    if done == 0:
-        print(f"{doing} ...", flush=True)
+@cache
+def announce(doing: str) -> None:
+    """Say what is begun, once: minutes pass."""
+    print(f"{doing} ...", flush=True)
+
+
+def progress(doing: str, done: int, total: int) -> None:
+    """Follow an export or a quantization."""
+    announce(doing)
 
 
 def main() -> None:
@@ -65,10 +71,10 @@ def main() -> None:
             arguments.folder,
             graph=arguments.graph,
             adapters=arguments.adapters,
-            progress=say,
+            progress=progress,
         )
         if arguments.variant:
-            quantize(arguments.folder, arguments.variant, accept_loss=True, progress=say)
+            quantize(arguments.folder, arguments.variant, accept_loss=True, progress=progress)
 
 
 if __name__ == "__main__":

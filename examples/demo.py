@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -39,18 +40,23 @@ def stream(folder: Path, variant: str, prompt: str) -> pocketgpt.GenerationResul
     return pieces.result
 
 
-def say(doing: str, done: int, total: int) -> None:
-    """Say what is begun."""
-    if done == 0:
-        console.print(f"{doing} ...", style="dim")
+@cache
+def announce(doing: str) -> None:
+    """Say what is begun, once."""
+    console.print(f"{doing} ...", style="dim")
+
+
+def progress(doing: str, done: int, total: int) -> None:
+    """Follow an export or a quantization."""
+    announce(doing)
 
 
 def main() -> None:
     checkpoint = Path(sys.argv[1]) if len(sys.argv) > 1 else MODELS / "pocket-tales"
     prompt = sys.argv[2] if len(sys.argv) > 2 else PROMPT
     folder = MODELS / "demo"
-    manifest = export(checkpoint, folder, overwrite=True, progress=say)
-    reports = quantize(folder, ["int8", "q4"], progress=say)
+    manifest = export(checkpoint, folder, overwrite=True, progress=progress)
+    reports = quantize(folder, ["int8", "q4"], progress=progress)
     made = {**manifest.variants, **{report.name: report.variant for report in reports}}
 
     table = Table("variant")
