@@ -266,7 +266,6 @@ class Scheduler:
         for seat in seats:
             at[seat] = [*range(first, first + len(seat.slots))] if packed else [*seat.slots]
             first += len(seat.slots)
-        # Of those that count: idle slots' may be anything.
         pieces = self._choose_singles([s for s in seats if s.job.width == 1], at, logits)
         for seat in seats:
             if isinstance(seat.job, BeamSearch):
