@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
@@ -41,8 +40,8 @@ from .graph.adapters import write_adapter_graph
 from .graph.trace import MIN_ONNXRUNTIME, OPSET, trace
 from .graph.trace_portable import PORTABLE_OPSET, trace_portable
 from .install import install, staging_for, was_interrupted
-from .proof.adapter import Adapted, adapted_difference, ask_adapted
-from .proof.prove import failures, prove, tolerance_up_to
+from .proof.adapter import Adapted, ask_adapted, prove_adapters
+from .proof.prove import prove
 from .proof.reference import Reference, ask_reference, real_ids
 from .source.checkpoint import Checkpoint, load_checkpoint
 
@@ -178,9 +177,8 @@ def _prove(
     found, failed = prove(graph, tokenizer, reference, own_tokenizer)
     if adapted is not None:
         path = staging / adapter_graph_path("fp32")
-        worst = {"adapter": adapted_difference(path, config, adapted)}
-        allowed = tolerance_up_to(float(np.abs(adapted.expected.logits).max()))
-        found, failed = {**found, **worst}, failed + failures(worst, allowed)
+        worst, wrong = prove_adapters(path, config, adapted)
+        found, failed = {**found, **worst}, failed + wrong
     if failed:
         raise ProofError(failed[0])
     return found

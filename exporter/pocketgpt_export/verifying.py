@@ -14,6 +14,7 @@ from pocketgpt.folder.opening import open_folder
 from pocketgpt.folder.verification import Verification, verify_files
 from pocketgpt.text.tokenizer import Tokenizer
 
+from .proof.adapter import ask_adapted, prove_adapters
 from .proof.prove import prove, tolerance
 from .proof.reference import ask_reference, real_ids
 from .source.checkpoint import Checkpoint, load_checkpoint
@@ -98,6 +99,11 @@ def _proven(found: Verification, folder: Path, loaded: Checkpoint) -> Verificati
     opened.check_kind(graph.contract.kind)
     tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
     proof, failed = prove(graph, tokenizer, reference, loaded.tokenizer)
+    if opened.record.adapter_graph is not None:
+        adapted = ask_adapted(loaded.model, reference.whole[0].ids)
+        path = folder / opened.record.adapter_graph.path
+        worst, wrong = prove_adapters(path, opened.config, adapted)
+        proof, failed = {**proof, **worst}, failed + wrong
     return dataclasses.replace(
         found, proof=proof, tolerance=tolerance(reference), failures=tuple(failed)
     )

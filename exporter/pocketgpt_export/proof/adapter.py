@@ -24,6 +24,7 @@ from pocketgpt.engine.contract import (
 from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.config import ModelConfig
 
+from .prove import failures, tolerance_up_to
 from .reference import Expected, ask
 
 RANK = 2
@@ -60,8 +61,21 @@ def _products(model: nn.Module) -> Iterator[tuple[str, Conv1D]]:
             yield name, module
 
 
-def adapted_difference(path: Path, config: ModelConfig, reference: Adapted) -> float:
-    """Return the largest difference of a logit, all ids in one pass through the graph."""
+def prove_adapters(
+    path: Path, config: ModelConfig, reference: Adapted
+) -> tuple[dict[str, float], list[str]]:
+    """Run an exported fp32 graph with the adapter, all ids in one pass.
+
+    Returns:
+        What was found, the worst absolute difference of a logit under `adapter`; and a line if it
+        does not hold.
+    """
+    found = {"adapter": _worst(path, config, reference)}
+    largest = float(np.abs(reference.expected.logits).max())
+    return found, failures(found, tolerance_up_to(largest))
+
+
+def _worst(path: Path, config: ModelConfig, reference: Adapted) -> float:
     graph = open_graph(path, config, sparing=True, adapters=True)
     empty = np.zeros((1, config.n_head, 0, config.head_dim), np.float32)
     feeds = {
