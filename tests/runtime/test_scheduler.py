@@ -120,13 +120,14 @@ def test_a_row_that_ends_costs_one_copied_row(model: pocketgpt.Model) -> None:
     assert copies == [("copy", 3)]  # the last one into the hole; those that end last leave none
 
 
-def test_one_prompts_texts_compute_it_once(model: pocketgpt.Model) -> None:
-    prompt = random_ids(20)
+@pytest.mark.parametrize("length", [1, 7, 20])
+def test_one_prompts_texts_compute_it_once(model: pocketgpt.Model, length: int) -> None:
+    prompt = random_ids(length)
     options: dict[str, Any] = {"do_sample": True, "seed": 3, "max_new_tokens": 6}
     decoder = model.decoder(4)
     scheduler = Scheduler(decoder, model.config.n_positions)
     made = run(scheduler, texts(model, [prompt], num_return_sequences=4, **options))
-    assert decoder.evaluated_tokens == 20 + 4 * 5
+    assert decoder.evaluated_tokens == length + 4 * 5
     assert made[0] == alone(model, [prompt], **options)[0]
     assert len(set(map(tuple, made))) > 1
 

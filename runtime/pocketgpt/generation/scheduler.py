@@ -147,7 +147,7 @@ class Scheduler:
         leader, led = self._longest_filling(seat, ids)
         kept = prefix[0] if prefix else 0
         most = max(count, kept, led)
-        if most < self._min_shared and not kept:
+        if most < self._min_shared and not kept and led < len(ids):
             self._table.empty(seat)
         elif prefix and kept and (kept == most or most < self._min_shared):
             self._take_prefix(seat, prefix[1], min(kept, len(ids) - 1))
