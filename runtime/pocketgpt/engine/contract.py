@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -29,9 +29,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelFolderError
 from ..folder.config import ModelConfig
-
-Kind = Literal["fused", "portable"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+from ..folder.manifest import GraphKind
 
 INPUT_IDS, ATTENTION_MASK, POSITION_IDS = "input_ids", "attention_mask", "position_ids"
 NUM_LOGITS_TO_KEEP = "num_logits_to_keep"
@@ -103,7 +101,7 @@ class Contract:
     adapters may change, by name: none without places for them.
     """
 
-    kind: Kind
+    kind: GraphKind
     cache_dtype: np.dtype[Any]
     products: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -149,7 +147,7 @@ def read_contract(
     return Contract(kind, np.dtype(_FLOAT_TYPES[cache_types.pop()]), products)
 
 
-def _kind(overridable: set[str], products: Iterable[str], reader: _Reader) -> Kind:
+def _kind(overridable: set[str], products: Iterable[str], reader: _Reader) -> GraphKind:
     places = {f"{product}.{half}" for product in products for half in (LORA_A, LORA_B, LORA_BIAS)}
     if others := overridable - {NUM_LOGITS_TO_KEEP} - places:
         raise reader.error(f"takes {', '.join(sorted(others)):.200}, which no graph of ours does")
