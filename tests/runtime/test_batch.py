@@ -120,9 +120,9 @@ def test_64_ragged_prompts_stay_within_the_batch_size(
     sizes: list[int] = []
     original = type(model).decoder
 
-    def decoder(self: pocketgpt.Model, slots: int = 1) -> Decoder:
+    def decoder(self: pocketgpt.Model, slots: int = 1, adapter: str | None = None) -> Decoder:
         sizes.append(slots)
-        return original(self, slots)
+        return original(self, slots, adapter)
 
     monkeypatch.setattr(type(model), "decoder", decoder)
     prompts = ["a b c d e f g h"[: 1 + n % 15] for n in range(64)]
