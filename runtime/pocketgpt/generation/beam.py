@@ -50,6 +50,11 @@ class BeamSearch:
         self._first = self._engine_first = self._engine_last = 0.0
 
     @property
+    def most_tokens(self) -> int:
+        """How many tokens a text may have in the end."""
+        return self.texts[0].most_tokens
+
+    @property
     def ids(self) -> Ids:
         """The tokens that all rows have in common from the first on: the prompt's."""
         return self.texts[0].ids[: len(self.prompt_ids)]

@@ -56,6 +56,7 @@ class Scheduler:
         """
         self.waiting: deque[AnyJob] = deque()
         self.counters = Counters()
+        self._longest = 0  # tokens that a text may have
         self._decoder = decoder
         self._n_positions = n_positions
         self._prefixes = prefixes
@@ -68,9 +69,14 @@ class Scheduler:
         return bool(self.waiting or self._table.running or self._table.filling)
 
     def submit(self, job: AnyJob) -> None:
-        """Put a job in line; one that has ended already is passed over."""
+        """Put a job in line; one that has ended already is passed over.
+
+        The cache gets room for all that it may become: memory that is not written to costs nothing,
+        and a cache that grows is copied.
+        """
         if job.finish_reason is None:
             self.waiting.append(job)
+            self._longest = max(self._longest, min(job.most_tokens, self._n_positions))
 
     def run(self, cancelled: Callable[[], bool]) -> Iterator[Piece]:
         """Go on until all is done, yielding each piece of text as it is final.
@@ -130,6 +136,8 @@ class Scheduler:
     def _admit(self) -> None:
         """Give free slots to the jobs that are first in line, shorter prompts to the lower ones."""
         admitted: list[AnyJob] = []
+        if self.waiting:
+            self._decoder.reserve(self._longest)
         room = self._table.free
         while self.waiting and self.waiting[0].width <= room:
             job = self.waiting.popleft()

@@ -76,6 +76,11 @@ class TokenSequence:
         return self._ids[: len(self.prompt_ids) + len(self.token_ids)]
 
     @property
+    def most_tokens(self) -> int:
+        """How many tokens it may have in the end."""
+        return len(self.prompt_ids) + max(0, self.budget)
+
+    @property
     def text(self) -> str:
         """The text that is final."""
         return "".join(self._pieces)
