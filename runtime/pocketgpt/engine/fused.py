@@ -14,7 +14,7 @@ from .adapters import Adapter
 from .buffers import Buffers
 from .contract import ATTENTION_MASK, INPUT_IDS, LOGITS, NUM_LOGITS_TO_KEEP, POSITION_IDS
 from .ort_session import run_bound
-from .passes import Lengths, Logits
+from .passes import Lengths, Logits, side_by_side
 
 
 class FusedPasses:
@@ -60,16 +60,10 @@ class FusedPasses:
         return logits
 
     def fill(self, prompts: Sequence[Sequence[int]], first: int) -> Logits:
-        lengths = np.array([len(prompt) for prompt in prompts])
-        self._reserve(int(lengths.max()))
-        positions = np.broadcast_to(np.arange(lengths.max()), (len(prompts), lengths.max()))
-        mask = positions < lengths[:, None]
-        token_ids = np.zeros(mask.shape, np.int64)
-        token_ids[mask] = np.concatenate(prompts)
+        token_ids, positions, mask = side_by_side(prompts)
+        self._reserve(mask.shape[1])
         last = first + len(prompts)
-        binding = self._bind(
-            token_ids, np.ascontiguousarray(positions), mask.astype(np.int64), first, last
-        )
+        binding = self._bind(token_ids, positions, mask.astype(np.int64), first, last)
         logits = self._logits[first:last]
         _bind_output(binding, LOGITS, logits)
         self._run(binding)

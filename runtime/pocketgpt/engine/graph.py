@@ -14,7 +14,7 @@ from .buffers import Buffers, HostBuffers
 from .contract import Array, Contract, read_contract
 from .decoder import Decoder
 from .fused import FusedPasses
-from .ort_session import open_session, reason
+from .ort_session import open_session, run_feeds
 from .passes import Passes
 from .portable import PortablePasses
 from .providers import Provider
@@ -86,11 +86,7 @@ class Graph:
         Raises:
             InferenceError: ONNX Runtime could not.
         """
-        try:
-            results: list[Array] = self._session.run(list(outputs), dict(feeds))
-        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-            raise InferenceError(f"ONNX Runtime cannot run the graph: {reason(error)}") from error
-        return results
+        return run_feeds(self._session, outputs, feeds)
 
     def end_profiling(self) -> Path:
         """End the profile that `open_graph` was told to write; return its file."""

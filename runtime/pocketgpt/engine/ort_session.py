@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from .. import validate
 from ..errors import InferenceError, ModelFolderError, ProviderError
@@ -84,7 +87,26 @@ def run_bound(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
     try:
         session.run_with_iobinding(binding)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-        raise InferenceError(f"ONNX Runtime cannot run the graph: {reason(error)}") from error
+        raise _not_run(error) from error
+
+
+def run_feeds(
+    session: ort.InferenceSession, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Run a graph over arrays and return arrays.
+
+    Raises:
+        InferenceError: ONNX Runtime could not.
+    """
+    try:
+        results: list[NDArray[Any]] = session.run(list(outputs), dict(feeds))
+    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        raise _not_run(error) from error
+    return results
+
+
+def _not_run(error: Exception) -> InferenceError:
+    return InferenceError(f"ONNX Runtime cannot run the graph: {reason(error)}")
 
 
 def reason(error: Exception) -> str:

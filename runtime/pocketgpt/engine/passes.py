@@ -38,3 +38,18 @@ class Passes(Protocol):
 
     def settle(self) -> None:
         """See to it that the buffers hold all that was computed: somebody is about to use them."""
+
+
+def side_by_side(
+    prompts: Sequence[Sequence[int]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return prompts padded on the right: ids, positions, and which of them are a prompt's.
+
+    Each is `[prompts, tokens of the longest]`.
+    """
+    lengths = np.array([len(prompt) for prompt in prompts])
+    positions = np.tile(np.arange(lengths.max()), (len(prompts), 1))
+    mask = positions < lengths[:, None]
+    token_ids = np.zeros(mask.shape, np.int64)
+    token_ids[mask] = np.concatenate(prompts)
+    return token_ids, positions, mask

@@ -20,7 +20,7 @@ from .contract import (
     output_names,
     past_name,
 )
-from .passes import Lengths, Logits
+from .passes import Lengths, Logits, side_by_side
 
 Run = Callable[[Sequence[str], Mapping[str, Array]], list[Array]]
 
@@ -29,7 +29,7 @@ Run = Callable[[Sequence[str], Mapping[str, Array]], list[Array]]
 class _Live:
     """What the last step made, which the next one takes as it is.
 
-    `present` are the cache's outputs for the slots stepped, of `counts` tokens each; `mask`,
+    `lengths` are the tokens of each slot stepped, `present` the cache's outputs for them; `mask`,
     `[slots, columns]`, tells which columns of theirs hold tokens: all new ones stand behind the
     longest past.
     """
@@ -68,12 +68,9 @@ class PortablePasses:
 
     def fill(self, prompts: Sequence[Sequence[int]], first: int) -> Logits:
         self.settle()
-        lengths = np.array([len(prompt) for prompt in prompts])
-        self._cache.reserve(int(lengths.max()))
-        positions = np.broadcast_to(np.arange(lengths.max()), (len(prompts), lengths.max()))
-        mask = positions < lengths[:, None]
-        token_ids = np.zeros(mask.shape, np.int64)
-        token_ids[mask] = np.concatenate(prompts)
+        token_ids, positions, mask = side_by_side(prompts)
+        lengths = mask.sum(axis=1)
+        self._cache.reserve(mask.shape[1])
         keys, values = self._cache.read(first, 0)
         empty = [np.repeat(layer[None], len(prompts), axis=0) for layer in (*keys, *values)]
         logits, present = self._pass(token_ids, mask, np.where(mask, positions, 0), empty)

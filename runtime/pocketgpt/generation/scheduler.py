@@ -136,13 +136,13 @@ class Scheduler:
     def _admit(self) -> None:
         """Give free slots to the jobs that are first in line, shorter prompts to the lower ones."""
         admitted: list[AnyJob] = []
-        if self.waiting:
-            self._decoder.reserve(self._longest)
         room = self._table.free
         while self.waiting and self.waiting[0].width <= room:
             job = self.waiting.popleft()
             room -= job.width
             admitted.append(job)
+        if admitted:
+            self._decoder.reserve(self._longest)
         for job in sorted(admitted, key=lambda job: len(job.prompt_ids)):
             seat = self._table.admit(job, job.prompt_ids)
             self._share(seat)
