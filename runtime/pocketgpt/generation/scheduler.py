@@ -135,6 +135,8 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Give free slots to the jobs that are first in line, shorter prompts to the lower ones."""
+        if not self.waiting:
+            return
         admitted: list[AnyJob] = []
         room = self._table.free
         while self.waiting and self.waiting[0].width <= room:
@@ -227,6 +229,8 @@ class Scheduler:
 
     def _next_to_fill(self) -> list[Seat]:
         """Return the seat to fill next, or several empty ones side by side that fit one pass."""
+        if not self._table.filling:
+            return []
         ready = [seat for seat in self._table.filling if seat.leader is None]
         budget = PREFILL_CHUNK if self._table.running else PREFILL_TOGETHER
         group: list[Seat] = []
@@ -270,39 +274,38 @@ class Scheduler:
             logits: `[rows, vocab_size]`, by slot, or where `packed` seat after seat.
             packed: see `logits`.
         """
+        if all(seat.job.width == 1 for seat in seats):  # then either way a row is a seat's
+            return self._choose_singles(seats, logits)
         first, at = 0, {}
         for seat in seats:
             at[seat] = [*range(first, first + len(seat.slots))] if packed else [*seat.slots]
             first += len(seat.slots)
-        pieces = self._choose_singles([s for s in seats if s.job.width == 1], at, logits)
+        singles = [seat for seat in seats if seat.job.width == 1]
+        rows = [at[seat][0] for seat in singles]
+        pieces = self._choose_singles(singles, logits[rows]) if singles else []
         for seat in seats:
             if isinstance(seat.job, BeamSearch):
                 pieces += self._advance(seat, seat.job, logits[at[seat]])
         return pieces
 
-    def _choose_singles(
-        self, seats: Sequence[Seat], at: dict[Seat, list[int]], logits: Logits
-    ) -> list[Piece]:
+    def _choose_singles(self, seats: Sequence[Seat], logits: Logits) -> list[Piece]:
+        """Choose for seats of one row each; `logits [seats, vocab_size]` are theirs in order."""
         texts = [seat.job for seat in seats if isinstance(seat.job, TokenSequence)]
-        if not texts:
-            return []
-        rows = [at[seat][0] for seat in seats]
-        own = logits if len(rows) == len(logits) else logits[rows]
         tokens = choose_tokens(
-            [text.pipeline for text in texts], own, [text.random for text in texts]
+            [text.pipeline for text in texts], logits, [text.random for text in texts]
         ).tolist()
         pieces = []
-        for seat, text, token_id, row in zip(seats, texts, tokens, own, strict=True):
+        for seat, text, token_id, row in zip(seats, texts, tokens, logits, strict=True):
             text.record_logprobs(row, token_id)
             text.pipeline.accept(token_id)
             piece = text.add(token_id, self._decoder.engine_seconds)
             seat.tokens = [token_id]
             if piece:
                 pieces.append((text, piece))
+        ended = [seat for seat in seats if seat.job.finish_reason is not None]
         # From behind: of rows that end together the last ones leave no gap.
-        for seat in sorted(seats, key=lambda seat: -seat.slots[0]):
-            if seat.job.finish_reason is not None:
-                self._leave(seat)
+        for seat in sorted(ended, key=lambda seat: -seat.slots[0]):
+            self._leave(seat)
         return pieces
 
     def _advance(self, seat: Seat, search: BeamSearch, logits: Logits) -> list[Piece]:
