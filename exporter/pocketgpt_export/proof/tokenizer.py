@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
+import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from pocketgpt.text.detokenizer import decoder_kinds, decoder_of
+from pocketgpt.text.text_stream import TextStream
 from pocketgpt.text.tokenizer import Tokenizer
 
 from ..source.assemble import quiet_transformers
@@ -39,34 +44,75 @@ CORPUS = (
 )
 
 
-def tokenizer_failures(tokenizer: Tokenizer, reference: PreTrainedTokenizerFast) -> list[str]:
-    """Encode and decode a fixed corpus and the reference's special tokens with both tokenizers.
+ADDED = 32  # added tokens that are looked at, of as many as a checkpoint may have
+RANDOM_IDS = 256
 
-    Every text has to give the reference's ids, and the ids its text back, wherever the reference's
-    own ids do: a vocabulary that lacks some bytes loses them in both.
+
+def tokenizer_failures(tokenizer: Tokenizer, reference: PreTrainedTokenizerFast) -> list[str]:
+    """Encode and decode a fixed corpus and the reference's added tokens with both tokenizers.
+
+    Every text has to give the reference's ids, and the ids its text back, token by token as well as
+    at once, wherever the reference's own ids do: a vocabulary that lacks some bytes loses them in
+    both, and BERT's kinds lose white space.
 
     Returns:
         A line for every text that does not.
     """
     failed = []
     with quiet_transformers():  # it warns of texts beyond the context, and these only get encoded
-        for text in (*CORPUS, *_with_special_tokens(reference)):
+        for text in (*CORPUS, *_with_added_tokens(reference)):
             expected: list[int] = reference(text)["input_ids"]
-            expected_text = reference.decode(
-                expected, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-            found = tokenizer.encode(text)
-            if found != expected:
+            if tokenizer.encode(text) != expected:
                 failed.append(f"the tokenizer encodes {_shown(text)} unlike the checkpoint's own")
-            elif tokenizer.decode(found) != expected_text:
+            elif not _decodes(tokenizer, reference, expected):
                 failed.append(f"the tokenizer decodes {_shown(text)} unlike the checkpoint's own")
+        if not _decodes(tokenizer, reference, _random_ids(reference)):
+            failed.append("the tokenizer decodes random tokens unlike the checkpoint's own")
     return failed
 
 
-def _with_special_tokens(reference: PreTrainedTokenizerFast) -> list[str]:
+def _decodes(tokenizer: Tokenizer, reference: PreTrainedTokenizerFast, ids: list[int]) -> bool:
+    stream = TextStream(tokenizer)
+    streamed = "".join(map(stream.push, ids)) + stream.finish()
+    return tokenizer.decode(ids) == streamed == reference_text(reference, ids)
+
+
+def _random_ids(reference: PreTrainedTokenizerFast) -> list[int]:
+    """Return random ids, but for bytes of SentencePiece's: of a wrong one it drops those around."""
+    ids = np.random.default_rng(0).integers(0, len(reference), RANDOM_IDS).tolist()
+    tokens = map(str, reference.convert_ids_to_tokens(ids))
+    return [number for number, token in zip(ids, tokens, strict=True) if token[:3] != "<0x"]
+
+
+def reference_text(reference: PreTrainedTokenizerFast, ids: list[int]) -> str:
+    """Return what ids stand for by the checkpoint's own tokenizer, special tokens left out.
+
+    A byte-level decoder takes the characters of added tokens for bytes, too: an added "müde" ends
+    in no text. Added tokens are the words they are, as transformers' slow tokenizers have it
+    (`spaces_between_special_tokens=False`).
+    """
+    if decoder_kinds(decoder_of(reference.backend_tokenizer)) != ["ByteLevel"]:
+        return _decoded(reference, ids)
+    added = {n: t.content for n, t in reference.added_tokens_decoder.items() if not t.special}
+    parts: list[str] = []
+    for is_added, grouped in groupby(ids, key=added.__contains__):
+        run = [*grouped]
+        parts.append("".join(added[n] for n in run) if is_added else _decoded(reference, run))
+    return "".join(parts)
+
+
+def _decoded(reference: PreTrainedTokenizerFast, ids: list[int]) -> str:
+    text: str = reference.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text
+
+
+def _with_added_tokens(reference: PreTrainedTokenizerFast) -> list[str]:
+    added = {token.content for token in reference.added_tokens_decoder.values()}
+    special = set(map(str, reference.all_special_tokens))
+    tokens = sorted(special) + sorted(added - special)[:ADDED]
     return [
         text
-        for token in sorted(set(map(str, reference.all_special_tokens)))
+        for token in tokens
         for text in (token, f"before{token}after", f" {token} {token}\n{token[:-1]}")
     ]
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketgpt import CheckpointError
 from pocketgpt.folder.config import CONFIG
 from pocketgpt.folder.json_file import read_json_object
 
 from .adapter import check_adapter, is_adapter, merge_adapter
-from .assemble import assemble, make_config, quiet_transformers
-from .locate import Source, locate, locate_tokenizer, one_line
+from .assemble import assemble, make_config
+from .locate import Source, locate, locate_tokenizer
 from .nanogpt import FILE_NAME, read_nanogpt
+from .tokenizer import load_tokenizer
 from .weights import read_weights
 
 NANOGPT_SUFFIXES = (".pt", ".pth", ".ckpt")
@@ -81,7 +81,7 @@ def load_checkpoint(
     folder = (
         source.path if tokenizer is None else locate_tokenizer(tokenizer, local_only=local_only)
     )
-    loaded = _load_tokenizer(folder)
+    loaded = load_tokenizer(folder)
     _check_vocabulary(loaded, config.vocab_size, folder)
     model = assemble(config, read_weights(source.path), str(source.path))
     return Checkpoint(source, None, source.path, model, loaded)
@@ -98,7 +98,7 @@ def _load_nanogpt(
             f"{file} holds no tokenizer: give the one it was trained with by --tokenizer FOLDER "
             f"(tokenizer=...); {error}"
         ) from error
-    loaded = _load_tokenizer(folder)
+    loaded = load_tokenizer(folder)
     config = make_config(
         {**fields, "bos_token_id": loaded.bos_token_id, "eos_token_id": loaded.eos_token_id},
         str(file),
@@ -112,31 +112,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise CheckpointError(f"{folder} has no {CONFIG}, so it is not a checkpoint")
     return read_json_object(path, CheckpointError, remedy="copy the checkpoint again")
-
-
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    has_legacy = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
-    if not (folder / "tokenizer.json").is_file() and not has_legacy:
-        raise CheckpointError(
-            f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt; "
-            "copy them from the model it was trained from, or give that by --tokenizer FOLDER "
-            "(tokenizer=...)"
-        )
-    try:
-        with quiet_transformers():
-            tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-        parts = json.loads(tokenizer.backend_tokenizer.to_str())
-    except Exception as error:  # transformers and tokenizers raise many kinds, even plain Exception
-        raise CheckpointError(f"{folder}'s tokenizer cannot be read: {one_line(error)}") from error
-    kind, decoder = parts["model"]["type"], (parts["decoder"] or {}).get("type")
-    if (kind, decoder) != ("BPE", "ByteLevel"):
-        raise CheckpointError(
-            f"{folder}'s tokenizer is {kind} decoded by {decoder}; PocketGPT runs GPT-2's kind, "
-            "byte-level BPE"
-        )
-    return tokenizer
 
 
 def _check_vocabulary(tokenizer: PreTrainedTokenizerFast, vocab_size: int, folder: Path) -> None:

@@ -17,7 +17,7 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_TOKENIZER_PATTERNS = ("*.json", "*.jinja", "merges.txt")
+_TOKENIZER_PATTERNS = ("*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model")
 _SAFE_PATTERNS = (*_TOKENIZER_PATTERNS, "*.safetensors", *TEXTS)
 _ALL_PATTERNS = (*_SAFE_PATTERNS, "pytorch_model*.bin", "adapter_model.bin")
 

@@ -194,6 +194,12 @@ class OptionFields:
     bos_token_id: int | None = option(
         TokenId(), None, "What an empty prompt starts from.", flag=False
     )
+    add_special_tokens: bool = option(
+        Switch(),
+        True,
+        "Put around a prompt what the tokenizer puts around a text: nothing for GPT-2's own, [CLS] "
+        "and [SEP] for BERT's.",
+    )
     stop_strings: str | Sequence[str] = option(
         Texts(single=True), (), "Strings that end the text and are cut from it."
     )

@@ -51,6 +51,7 @@ class OneTextOptionsDict(TypedDict, total=False):
     grammar: str | None
     eos_token_id: int | Sequence[int] | None
     bos_token_id: int | None
+    add_special_tokens: bool
     stop_strings: str | Sequence[str]
     max_time: float | None
     num_beams: int

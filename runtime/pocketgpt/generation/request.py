@@ -75,7 +75,7 @@ def resolve_prompt(
     """
     if not isinstance(prompt, str):
         raise OptionError(f"prompt should be a string, not {type(prompt).__name__}")
-    prompt_ids = tokenizer.encode(prompt)
+    prompt_ids = tokenizer.encode(prompt, add_special_tokens=options.add_special_tokens)
     if not prompt_ids:
         if options.bos_token_id is None:
             raise OptionError("an empty prompt needs a bos_token_id, and the folder has none")

@@ -61,7 +61,7 @@ class TokenSequence:
         self.budget = new_tokens(options, len(prompt_ids), n_positions)
         self.random = _random(options, sibling)
         self._ids = np.array([*prompt_ids], np.int64)
-        self._characters = TextStream(tokenizer)
+        self._characters = TextStream(tokenizer, prompt_ids)
         self._stop = StopFilter(options.stops)
         self._pieces: list[str] = []
         self._logprobs: list[TokenLogprobs] = []

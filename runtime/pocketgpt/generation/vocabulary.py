@@ -80,6 +80,11 @@ class Vocabulary:
         with needs_extra("constraints"):
             import llguidance
         size = max(self.size, self._tokenizer.vocab_size)
+        if not self._tokenizer.is_byte_level:
+            raise OptionError(
+                "json_schema, regex and grammar need a byte-level tokenizer, as GPT-2's own is, and "
+                f"this model's is {self._tokenizer.kind}"
+            )
         return llguidance.LLTokenizer(
             self._tokenizer.to_json(), n_vocab=size, eos_token=self._grammar_eos
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 import tokenizers
 
 from ..errors import ModelFolderError, OptionError
+from .detokenizer import Detokenizer
 
 LARGEST_FILE = 1 << 28  # bytes; the largest vocabularies in use take a tenth of it
 
@@ -29,7 +30,7 @@ class Encoding:
 
 
 class Tokenizer:
-    """A folder's `tokenizer.json`, a byte-level BPE as every GPT-2 has.
+    """A folder's `tokenizer.json`: GPT-2's byte-level BPE, or another that `Detokenizer` takes.
 
     Attributes:
         special_ids: the tokens that stand for no text, such as the end of text.
@@ -54,7 +55,7 @@ class Tokenizer:
             self._tokenizer.no_padding()
             self._tokenizer.no_truncation()
             added = self._tokenizer.get_added_tokens_decoder()
-        self._bytes: dict[int, bytes] = {}  # of the tokens that came so far
+            self._detokenizer = Detokenizer(self._tokenizer)
         self.special_ids = frozenset(number for number, token in added.items() if token.special)
 
     @property
@@ -62,6 +63,16 @@ class Tokenizer:
         """How many tokens there are, added ones included."""
         size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         return size
+
+    @property
+    def kind(self) -> str:
+        """What kind of model it is: BPE, WordPiece, Unigram or WordLevel."""
+        return type(self._tokenizer.model).__name__
+
+    @property
+    def is_byte_level(self) -> bool:
+        """Whether every token stands for bytes, wherever it comes."""
+        return self._detokenizer.is_byte_level
 
     def to_json(self) -> str:
         """Return what `tokenizer.json` says, for other libraries to read."""
@@ -129,17 +140,23 @@ class Tokenizer:
     @cached_property
     def frame(self) -> tuple[list[int], list[int]]:
         """The ids that `add_special_tokens` puts before and behind a text."""
-        bare, framed = (self.encode("a", add_special_tokens=added) for added in (False, True))
-        for start in range(len(framed) - len(bare) + 1):
-            if framed[start : start + len(bare)] == bare:
-                return framed[:start], framed[start + len(bare) :]
-        raise ModelFolderError(f"{self._path}: its post-processor changes the text itself")
+        text = next((text for text in self._probes() if self.encode_words(text).ids), "")
+        with self._errors("cannot encode a text"):
+            framed = self._tokenizer.encode(text, add_special_tokens=True)
+        own = [place for place, part in enumerate(framed.sequence_ids) if part is not None]
+        first, last = (own[0], own[-1]) if own else (len(framed.ids), len(framed.ids))
+        return framed.ids[:first], framed.ids[last + 1 :]
+
+    def _probes(self) -> Iterator[str]:
+        """Yield texts of which the vocabulary should have one."""
+        yield "a"
+        for token_id in range(self.vocab_size):
+            yield self._detokenizer.token_bytes(token_id, first=True).decode("utf-8", "ignore")
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the ids' text without special tokens; bytes that are no UTF-8 become U+FFFD."""
         with self._errors("cannot decode"):
-            text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text
+            return self._detokenizer.text_bytes(ids).decode("utf-8", "replace")
 
     @contextmanager
     def _errors(self, failed: str) -> Iterator[None]:
@@ -152,33 +169,13 @@ class Tokenizer:
             reason = " ".join(str(error).split())
             raise ModelFolderError(f"{self._path} {failed}: {reason}") from None
 
-    def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes a token stands for; special tokens and unknown ids stand for none."""
-        found = self._bytes.get(token_id)
-        if found is None:
-            found = self._bytes[token_id] = self._find_bytes(token_id)
-        return found
+    def token_bytes(self, token_id: int, first: bool = False) -> bytes:
+        """Return what a token adds to a text, or what one begins with where it is the `first`.
 
-    def _find_bytes(self, token_id: int) -> bytes:
-        token = self._tokenizer.id_to_token(token_id)
-        if token is None or token_id in self.special_ids:
-            return b""
-        try:
-            return bytes(_BYTE_OF[character] for character in token)
-        except KeyError:  # an added token, kept as plain text
-            return bytes(token, "utf-8")
+        Special tokens and unknown ids stand for nothing.
+        """
+        return self._detokenizer.token_bytes(token_id, first)
 
-
-def _byte_alphabet() -> dict[str, int]:
-    """Return GPT-2's map from printable characters to the bytes they stand for.
-
-    As `bytes_to_unicode` of https://github.com/openai/gpt-2/blob/master/src/encoder.py: printable
-    bytes stand for themselves, the others for the characters from U+0100 on.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    characters = {chr(byte): byte for byte in printable}
-    return characters | {chr(0x100 + rank): byte for rank, byte in enumerate(others)}
-
-
-_BYTE_OF = _byte_alphabet()
+    def is_text(self, token_id: int) -> bool:
+        """Whether an id is a token's and not a special one's."""
+        return self._detokenizer.is_text(token_id)
