@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 
 from pocketgpt import OptionError, QuantizationError
 from pocketgpt.engine.graph import Graph
@@ -20,7 +21,7 @@ from .graph.rewrite import check_weights
 from .install import ONNX, install
 from .job import FP32, Job, Progress
 from .measure.loading import open_sparingly
-from .measure.quality import Passage, measure
+from .measure.quality import BLOCK_BYTES, Passage, measure
 from .measure.tolerance import measure_tolerance
 from .recipes.registry import Recipe, recipe_of
 from .report import VariantReport
@@ -136,13 +137,17 @@ def _measure(
     progress: Progress | None,
 ) -> list[Variant]:
     """Return fp32's entry and those of what was `made`, with figures; one graph is open at once."""
+    distributions = staging / "distributions"
+    distributions.mkdir()
     passage = Passage.of(
         evaluation.content,
         Tokenizer(opened.tokenizer_path, opened.config.vocab_size),
         opened.config,
+        min(BLOCK_BYTES, disk_usage(distributions).free // 2),
     )
-    distributions = staging / "distributions"
-    distributions.mkdir()
+    if progress:
+        size = passage.disk_bytes * opened.config.vocab_size / 1e9
+        progress(f"measuring, with {size:.1g} GB of disk", 1, 1)
 
     def opener(name: str) -> Callable[[], Graph]:
         path = staging / variant_path(name)

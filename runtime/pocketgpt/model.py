@@ -18,7 +18,10 @@ from .sessions.session import Session
 
 
 class Model(TextGenerator):
-    """A loaded variant of a model folder. Threads may share it; `load` makes one."""
+    """A loaded variant of a model folder; `load` makes one.
+
+    Threads may share it. Copied or pickled, for another process, it opens its folder again.
+    """
 
     def session(self, adapter: str | None = None) -> Session:
         """Return an empty text that can be appended to and continued without computing it again.

@@ -189,6 +189,30 @@ def test_numpys_numbers_are_numbers() -> None:
     assert [type(value) for value in kept] == [int, float, bool, int]
 
 
+def test_numpys_arrays_are_lists() -> None:
+    options = GenerationOptions(
+        suppress_tokens=np.array([5, 6]),  # type: ignore[arg-type]
+        eos_token_id=np.array([3], np.int32),  # type: ignore[arg-type]
+        bad_words_ids=np.array([[1, 2], [3, 4]]),  # type: ignore[arg-type]
+        sequence_bias=[(np.array([1, 2]), np.float32(0.5))],
+        stop_strings=np.array(["a", "b"]),  # type: ignore[arg-type]
+    )
+    assert options == GenerationOptions(
+        suppress_tokens=(5, 6),
+        eos_token_id=(3,),
+        bad_words_ids=((1, 2), (3, 4)),
+        sequence_bias={(1, 2): 0.5},
+        stop_strings=("a", "b"),
+    )
+    assert all(type(token_id) is int for token_id in options.suppress_tokens)
+
+
+@pytest.mark.parametrize("wrong", [np.array([0.5]), np.array([True]), np.array(["a"])])
+def test_arrays_of_anything_else_are_refused(wrong: Any) -> None:
+    with pytest.raises(OptionError, match="suppress_tokens should be a whole number"):
+        GenerationOptions(suppress_tokens=wrong)
+
+
 def test_what_the_caller_changes_later_changes_nothing_and_options_are_hashable() -> None:
     words, bias, ends, schema = [[1, 2]], {3: 1.0}, [4], {"type": "null"}
     given: Any = {

@@ -70,6 +70,11 @@ class Passage:
         cut = prompts(token_ids, n_positions)
         return cls(token_ids, len(text.encode("utf-8")), blocks, cut)
 
+    @property
+    def disk_bytes(self) -> int:
+        """What fp32's distributions take on disk, for each entry of the vocabulary."""
+        return 4 * max(map(tokens_of, self.blocks))
+
 
 @dataclass
 class Findings:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, Unpack, overload
@@ -68,6 +69,17 @@ class TextGenerator:
         self.graph = graph
         self.adapters = MappingProxyType(dict(adapters))
         self._defaults = defaults
+        self._open_again: Callable[[], Self] | None = None
+
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        """Pickle and copy what opens the folder again: ONNX Runtime's sessions cannot be copied.
+
+        Raises:
+            TypeError: it was not opened from a folder.
+        """
+        if self._open_again is None:
+            raise TypeError("a model made by hand cannot be copied: load its folder there instead")
+        return self._open_again, ()
 
     @classmethod
     def open(
@@ -95,7 +107,7 @@ class TextGenerator:
         opened.check_kind(graph.contract.kind)
         tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
         opened.check_unchanged()
-        return cls(
+        model = cls(
             graph,
             tokenizer,
             opened.manifest,
@@ -104,6 +116,17 @@ class TextGenerator:
             prefix_cache_bytes,
             {name: graph.read_adapter(path) for name, path in paths.items()},
         )
+        model._open_again = partial(
+            cls.open,
+            folder.absolute(),
+            opened.variant,
+            provider=provider,
+            threads=threads,
+            verify=verify,
+            prefix_cache_bytes=prefix_cache_bytes,
+            adapters={name: path.absolute() for name, path in paths.items()} or None,
+        )
+        return model
 
     @property
     def identity(self) -> str:

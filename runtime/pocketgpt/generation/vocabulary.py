@@ -82,7 +82,7 @@ class Vocabulary:
         size = max(self.size, self._tokenizer.vocab_size)
         if not self._tokenizer.is_byte_level:
             raise OptionError(
-                "json_schema, regex and grammar need a byte-level tokenizer, as GPT-2's own is, and "
+                "json_schema, regex and grammar need a byte-level tokenizer, as GPT-2's is, and "
                 f"this model's is {self._tokenizer.kind}"
             )
         return llguidance.LLTokenizer(

@@ -93,14 +93,15 @@ class Detokenizer:
         return text
 
     def _find_anchor(self) -> int:
-        """Return a token to put before another: one that stays as it is whatever follows."""
+        """Return a token to put before another: any that shows."""
         if self.is_byte_level:
             return 0
         for token_id in range(self._tokenizer.get_vocab_size(with_added_tokens=True)):
-            token = self._tokenizer.id_to_token(token_id)
-            if self.is_text(token_id) and token.isalnum() and self._decode([token_id]) == token:
-                return token_id
-        raise ValueError("it has no token that is a word or a letter")
+            if self.is_text(token_id):
+                token = self._tokenizer.id_to_token(token_id)
+                if not _BYTE_TOKEN.fullmatch(token) and self._decode([token_id]).strip():
+                    return token_id
+        raise ValueError("it has no token that shows")
 
 
 def decoder_of(tokenizer: tokenizers.Tokenizer) -> dict[str, Any] | None:

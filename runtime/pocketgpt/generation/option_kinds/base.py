@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
+
 from ... import validate
 
 Key = TypeVar("Key")
@@ -69,16 +71,18 @@ class Kind:
 
 
 def is_list(value: object) -> bool:
-    """Tell whether `value` is a list or the like of it, and no text."""
+    """Tell whether `value` is a list or the like of it, an array too, and no text."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def items_of(name: str, value: object, form: str) -> Sequence[Any]:
-    """Return a list as it is; refuse anything else, saying the `form` it should have."""
+    """Return a list or the items of an array; refuse anything else, with the `form` to have."""
     if not is_list(value):
         raise validate.refused(name, form, value)
-    assert isinstance(value, Sequence)
-    return value
+    items: Sequence[Any] = value.tolist() if isinstance(value, np.ndarray) else value  # type: ignore[assignment]
+    return items
 
 
 def split_once(name: str, text: str, separator: str, form: str) -> tuple[str, str]:
