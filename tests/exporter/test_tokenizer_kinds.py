@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import io
 import json
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from pocketgpt.text.tokenizer import Tokenizer as RuntimeTokenizer
 from pocketgpt_export import export
 from pocketgpt_export.source import tokenizer as source
 
-from ..conftest import SENTENCES
+from ..conftest import ROOT, SENTENCES
 from .conftest import tiny_model
 
 CHINESE = (
@@ -326,3 +327,10 @@ def test_a_session_goes_on_with_the_text(tmp_path: Path) -> None:
     assert session.text == reference.decode(
         session.token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
+
+
+def test_the_worked_example_in_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "tokenizers.md").read_text("utf-8")
+    example = doctest.DocTestParser().get_doctest(page, {}, "tokenizers.md", None, 0)
+    assert doctest.DocTestRunner().run(example) == doctest.TestResults(0, len(example.examples))
