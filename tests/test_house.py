@@ -29,8 +29,10 @@ RUNTIME: dict[str, set[str]] = {
     "generation": GROUND | {"folder", "text", "engine"},
     "sessions": GROUND | {"folder", "text", "engine", "generation"},
     "measure": GROUND | {"folder", "text", "engine", "generation"},
+    "chat": {"text", "sessions"},
     "model": GROUND | {"folder", "text", "engine", "generation", "sessions", "measure"},
-    "cli": GROUND | {"folder", "text", "engine", "generation", "sessions", "measure", "model"},
+    "cli": GROUND
+    | {"folder", "text", "engine", "generation", "sessions", "measure", "model", "chat"},
 }
 EXPORTER: dict[str, set[str]] = {
     "source": set(),

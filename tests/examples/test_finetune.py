@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import pocketgpt
+from pocketgpt_export import export
 
-from ..conftest import ROOT, SENTENCES
-
-SCRIPT = ROOT / "examples" / "finetune.py"
-Run = Callable[..., None]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    def run(*arguments: object) -> None:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-
-    return run
+from ..conftest import SENTENCES
+from .conftest import Run
 
 
 def test_it_trains_ships_and_scores(
@@ -38,8 +25,6 @@ def test_it_trains_ships_and_scores(
     for word in ("before, fp32", "after, fp32", "after, int8", "after, q4", "Sherlock Holmes"):
         assert word in printed
     untrained = tmp_path / "untrained"
-    from pocketgpt_export import export
-
     export(tiny_checkpoint, untrained)
     before = pocketgpt.load(untrained).score(SENTENCES[0]).perplexity
     for variant in ("fp32", "int8", "q4"):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from ..chat import Chat, read_format
 from ..errors import OptionError
 from ..model import load
-from ..sessions.chat import Chat
-from ..text.chat_template import read_format
 from .console import progress_console
 from .generation_flags import with_generation_flags
 from .interrupt import cancel_on_interrupt
