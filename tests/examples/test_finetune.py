@@ -17,10 +17,19 @@ def test_it_trains_ships_and_scores(
     run: Run, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The text it was trained on is likelier afterwards, in every variant."""
-    text = "\n\n".join(SENTENCES[:3] * 6)
+    text = "\n\n".join(SENTENCES[:3] * 12)
     (tmp_path / "own.txt").write_text(text, "utf-8")
     folder = tmp_path / "folder"
-    run(tmp_path / "own.txt", "--checkpoint", tiny_checkpoint, "--folder", folder, "--epochs", 20)
+    run(
+        "finetune.py",
+        tmp_path / "own.txt",
+        "--checkpoint",
+        tiny_checkpoint,
+        "--folder",
+        folder,
+        "--epochs",
+        12,
+    )
     printed = capsys.readouterr().out
     for word in ("before, fp32", "after, fp32", "after, int8", "after, q4", "Sherlock Holmes"):
         assert word in printed
@@ -34,5 +43,12 @@ def test_it_trains_ships_and_scores(
 def test_too_short_a_text_is_told_at_once(run: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("too short", "utf-8")
     with pytest.raises(SystemExit, match="too short"):
-        run(tmp_path / "own.txt", "--checkpoint", tiny_checkpoint, "--folder", tmp_path / "folder")
+        run(
+            "finetune.py",
+            tmp_path / "own.txt",
+            "--checkpoint",
+            tiny_checkpoint,
+            "--folder",
+            tmp_path / "folder",
+        )
     assert not (tmp_path / "folder").exists()
