@@ -111,6 +111,48 @@ def tiny_checkpoint(
 
 
 @pytest.fixture(scope="session")
+def make_classifier(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make a random classifier's checkpoint of the same kind: 3 labels, unless told otherwise."""
+    import torch
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    def make(**changes: Any) -> Path:
+        folder = tmp_path_factory.mktemp("checkpoints") / "classifier"
+        tokenizer = make_tokenizer()
+        shape = {"vocab_size": len(tokenizer), "n_embd": 128, "n_head": 2, "n_layer": 2}
+        fixed = {"n_positions": 96, "initializer_range": 0.2, "pad_token_id": 0, "num_labels": 3}
+        if "id2label" in changes:
+            changes["label2id"] = {name: number for number, name in changes["id2label"].items()}
+        torch.manual_seed(7)
+        config = GPT2Config(**{**shape, **fixed, "bos_token_id": 0, "eos_token_id": 0, **changes})
+        GPT2ForSequenceClassification(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / "evaluation.txt").write_text("\n".join(SENTENCES), "utf-8")
+        (folder / "calibration.txt").write_text("\n".join(reversed(SENTENCES)), "utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def classifier_checkpoint(make_classifier: Callable[..., Path]) -> Path:
+    """A random classifier of three named labels. Leave it as it is."""
+    return make_classifier(id2label={0: "negative", 1: "neutral", 2: "très positif 😀"})
+
+
+@pytest.fixture(scope="session")
+def classifier_folder(
+    classifier_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """`classifier_checkpoint`, exported. Leave it as it is."""
+    from pocketgpt_export import export
+
+    folder = tmp_path_factory.mktemp("folders") / "classifier"
+    export(classifier_checkpoint, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_reference(tiny_checkpoint: Path) -> GPT2LMHeadModel:
     """PyTorch's reading of `tiny_checkpoint`: float32, eager attention."""
     return load_reference(tiny_checkpoint)

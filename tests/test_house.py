@@ -28,11 +28,12 @@ RUNTIME: dict[str, set[str]] = {
     "engine": GROUND | {"folder"},
     "generation": GROUND | {"folder", "text", "engine"},
     "sessions": GROUND | {"folder", "text", "engine", "generation"},
-    "measure": GROUND | {"folder", "text", "engine", "generation"},
+    "tasks": GROUND | {"folder", "text", "engine", "generation"},
+    "measure": GROUND | {"folder", "text", "engine", "generation", "tasks"},
     "chat": {"text", "sessions"},
-    "model": GROUND | {"folder", "text", "engine", "generation", "sessions", "measure"},
+    "model": GROUND | {"folder", "text", "engine", "generation", "sessions", "tasks", "measure"},
     "cli": GROUND
-    | {"folder", "text", "engine", "generation", "sessions", "measure", "model", "chat"},
+    | {"folder", "text", "engine", "generation", "sessions", "tasks", "measure", "model", "chat"},
 }
 EXPORTER: dict[str, set[str]] = {
     "source": set(),

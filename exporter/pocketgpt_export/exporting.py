@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers import (
+    GenerationConfig,
+    GPT2ForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from pocketgpt import CheckpointError, OptionError, ProofError, __version__
 from pocketgpt.engine.graph import open_graph
@@ -148,6 +152,11 @@ def _write(
         kind = _choose_graph(graph, loaded)
         if adapters and kind != "fused":
             raise OptionError("the portable graph has no places for adapters; merge them: --base")
+        if adapters and isinstance(loaded.model, GPT2ForSequenceClassification):
+            raise OptionError(
+                "a classifier gets no places for adapters: theirs train its head too, which is not "
+                "exchanged at run time; merge them before the export"
+            )
     with step("tracing the graph"):
         (staging / "onnx").mkdir()
         tracer = trace if kind == "fused" else trace_portable

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pocketgpt import PocketGPTError
 from pocketgpt.engine.graph import open_graph
+from pocketgpt.folder.config import SIZES
+from pocketgpt.folder.labels import labels_of
 from pocketgpt.folder.manifest import Manifest, read_manifest
 from pocketgpt.folder.opening import open_folder
 from pocketgpt.folder.verification import Verification, verify_files
@@ -87,8 +89,10 @@ def _load_recorded(manifest: Manifest) -> Checkpoint:
 
 def _proven(found: Verification, folder: Path, loaded: Checkpoint) -> Verification:
     opened = open_folder(folder, "fp32")
-    for name, value in dataclasses.asdict(opened.config).items():
-        other = getattr(loaded.model.config, name)
+    own = loaded.model.config
+    expected = {name: getattr(own, name) for name in SIZES} | {"labels": labels_of(own.to_dict())}
+    for name, other in expected.items():
+        value = getattr(opened.config, name)
         if other != value:
             return found.with_failure(
                 f"{loaded.source.name} is another checkpoint: its {name} is {other}, the folder's "

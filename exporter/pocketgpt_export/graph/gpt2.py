@@ -12,9 +12,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.onnx.ops import symbolic, symbolic_multi_out
-from transformers import GPT2LMHeadModel
+from transformers import GPT2ForSequenceClassification
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block
 from transformers.pytorch_utils import Conv1D
+
+from ..source.classifier import GPT2
 
 Past = list[tuple[Tensor, Tensor]]
 
@@ -125,7 +127,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Embeddings and blocks, without the head."""
 
-    def __init__(self, model: GPT2LMHeadModel) -> None:
+    def __init__(self, model: GPT2) -> None:
         super().__init__()
         body, activation = model.transformer, model.config.activation_function
         self.wte, self.wpe, self.ln_f = body.wte, body.wpe, body.ln_f
@@ -143,11 +145,20 @@ class Transformer(nn.Module):
 class FusedGPT2(nn.Module):
     """The whole graph: ids, mask, positions and past in; logits and the grown cache out."""
 
-    def __init__(self, model: GPT2LMHeadModel) -> None:
+    def __init__(self, model: GPT2) -> None:
         super().__init__()
         self.transformer = Transformer(model)
-        tied = model.lm_head.weight is model.transformer.wte.weight
-        self.lm_head = None if tied else model.lm_head
+        self.score = self.lm_head = None
+        if isinstance(model, GPT2ForSequenceClassification):
+            self.score = model.score
+        elif model.lm_head.weight is not model.transformer.wte.weight:
+            self.lm_head = model.lm_head
+
+    @property
+    def head_weight(self) -> Tensor:
+        """What the head multiplies by, `[logits, D]`."""
+        weight: Tensor = (self.score or self.lm_head or self.transformer.wte).weight
+        return weight
 
     def forward(
         self,
@@ -169,8 +180,8 @@ class FusedGPT2(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         # The product reads the embedding as it lies, [V, D]: a transposed constant would be a
-        # second copy.
-        weight = (self.transformer.wte if self.lm_head is None else self.lm_head).weight
+        # second copy. A classifier's `score` lies so, too.
+        weight = self.head_weight
         return symbolic(
             "com.microsoft::FusedMatMul",
             [hidden, weight],

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config
 
 from pocketgpt import __version__
 from pocketgpt.engine import contract
 
+from ..source.classifier import GPT2
 from .gpt2 import FusedGPT2
 
 OPSET = 21
@@ -24,16 +25,17 @@ MIN_ONNXRUNTIME = "1.23"
 _SAMPLE_BATCH, _SAMPLE_TOKENS, _SAMPLE_PAST = 2, 3, 4
 
 
-def trace(model: GPT2LMHeadModel, path: Path) -> None:
+def trace(model: GPT2, path: Path) -> None:
     """Trace `model` into the fused graph; write `path` and its weights, `path` + `_data`.
 
     The model has to be in evaluation mode and float32.
     """
     config = model.config
     n_layer = config.n_layer
+    fused = FusedGPT2(model).eval()
     with _quiet():
         program = torch.onnx.export(
-            FusedGPT2(model).eval(),
+            fused,
             _sample(config),
             dynamo=True,
             dynamic_shapes=_dynamic_shapes(config),
@@ -43,7 +45,7 @@ def trace(model: GPT2LMHeadModel, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    _finish(program.model, config)
+    _finish(program.model, config, len(fused.head_weight))
     ir.save(program.model, path, external_data=f"{path.name}_data")
 
 
@@ -63,14 +65,14 @@ def _dynamic_shapes(config: GPT2Config) -> tuple[Any, ...]:
     return tokens, mask, tokens, [(past, past)] * config.n_layer, None
 
 
-def _finish(model: ir.Model, config: GPT2Config) -> None:
+def _finish(model: ir.Model, config: GPT2Config, n_logits: int) -> None:
     """Settle what a trace cannot say: an input's default, the logits' shape, a clean header."""
     graph = model.graph
     model.producer_name, model.producer_version = "pocketgpt", __version__
     model.metadata_props[contract.CONTEXT_PROPERTY] = str(config.n_positions)
     _forget_intermediate_shapes(graph)
     # GenAI allocates from the declared shape; asking for more rows overrides it at run time.
-    graph.outputs[0].shape = ir.Shape(["batch_size", 1, config.vocab_size])
+    graph.outputs[0].shape = ir.Shape(["batch_size", 1, n_logits])
     # An input that is also an initializer: others see nothing to feed, the runtime may override.
     keep = graph.inputs[-1]
     keep.const_value = ir.tensor(np.array(1, np.int64), name=keep.name)

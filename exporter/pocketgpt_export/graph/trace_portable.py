@@ -16,6 +16,7 @@ from pocketgpt import CheckpointError, MissingExtraError, __version__
 from pocketgpt.engine.contract import CONTEXT_PROPERTY
 
 from ..source.assemble import quiet_transformers
+from ..source.classifier import GPT2, LM_HEAD, SCORE, as_language_model
 from ..source.locate import one_line
 
 PORTABLE_OPSET = 18
@@ -24,7 +25,7 @@ MIN_POSITIONS = 4
 TASK = "text-generation-with-past"
 
 
-def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
+def trace_portable(model: GPT2, path: Path) -> None:
     """Export `model` through Optimum; write `path` and its weights, `path` + `_data`.
 
     Optimum's graph holds a tied embedding twice, once transposed for the head: here the head reads
@@ -51,7 +52,7 @@ def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
             with quiet_transformers(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the tracer's, about values it takes as constant
                 onnx_export_from_model(
-                    model,
+                    as_language_model(model),
                     Path(scratch),
                     opset=PORTABLE_OPSET,
                     task=TASK,
@@ -70,7 +71,7 @@ def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
         program = ir.load(Path(scratch) / "model.onnx")
         program.producer_name, program.producer_version = "pocketgpt", __version__
         program.metadata_props[CONTEXT_PROPERTY] = str(model.config.n_positions)
-        _tie_head(program.graph)
+        _tie_head(program.graph, LM_HEAD if isinstance(model, GPT2LMHeadModel) else SCORE)
         ir.save(program, path, external_data=f"{path.name}_data")
 
 
@@ -89,8 +90,11 @@ def _check_config(config: GPT2Config) -> None:
         )
 
 
-def _tie_head(graph: ir.Graph) -> None:
-    """Turn the head's product with the transposed embedding into a Gemm with the embedding."""
+def _tie_head(graph: ir.Graph, own_name: str) -> None:
+    """Turn the head's product with the transposed embedding into a Gemm with the embedding.
+
+    A head that is not the embedding gets `own_name`.
+    """
     logits = graph.outputs[0]
     product = logits.producer()
     table = graph.initializers.get("transformer.wte.weight")
@@ -100,7 +104,7 @@ def _tie_head(graph: ir.Graph) -> None:
     assert hidden is not None
     assert head is not None
     if not head.is_initializer() or not np.array_equal(_array(head), _array(table).T):
-        head.name = "lm_head.weight"  # one of its own, which the tracer gave a number
+        head.name = own_name  # the tracer gave it a number
         return
     name, width = logits.name, _array(table).shape[1]
     flat = ir.node("Reshape", [hidden, _constant(graph, "head.flat", [-1, width])])

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
 from pocketgpt.engine.contract import (
@@ -24,6 +23,7 @@ from pocketgpt.engine.contract import (
 from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.config import ModelConfig
 
+from ..source.classifier import GPT2
 from .prove import failures, tolerance_up_to
 from .reference import Expected, ask
 
@@ -41,7 +41,7 @@ class Adapted:
     expected: Expected
 
 
-def ask_adapted(model: GPT2LMHeadModel, ids: Sequence[int]) -> Adapted:
+def ask_adapted(model: GPT2, ids: Sequence[int]) -> Adapted:
     """Add a random adapter to the weights of `model`, which is used up, and run PyTorch."""
     random = torch.Generator().manual_seed(0)
     inputs = {}

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from pocketgpt.engine.graph import Graph
 from pocketgpt.text.tokenizer import Tokenizer
 
+from .pooled import pooled_difference
 from .ragged_batch import Batch
 from .reference import Expected, Logits, Reference
 from .tokenizer import tokenizer_failures
@@ -36,8 +37,9 @@ def prove(
         difference of a logit by check: `one_shot`, all logits of one pass; `cached`, ids fed one at
         a time; `chunked`, in chunks of 1, 7, 16 and the rest; `ragged_batch`, a right-padded batch,
         prompts and then decoding, against each row alone; `eos_prompt`, a prompt that contains EOS
-        and ends in it; `context_end`, the last positions of the context, fed one at a time. And
-        under `tokenizer` the number of texts that `own_tokenizer` treats otherwise.
+        and ends in it; `context_end`, the last positions of the context, fed one at a time; of a
+        classifier also `pooled`, what its own class gives for a batch of texts. And under
+        `tokenizer` the number of texts that `own_tokenizer` treats otherwise.
     """
     found = {
         "one_shot": _largest(_one_shot(graph, case) for case in reference.whole),
@@ -50,6 +52,8 @@ def prove(
             for case in reference.context
         ),
     }
+    if reference.pooled is not None:
+        found["pooled"] = pooled_difference(graph, reference.pooled)
     failed = failures(found, tolerance(reference))
     texts = tokenizer_failures(tokenizer, own_tokenizer)
     return {**found, "tokenizer": float(len(texts))}, failed + texts

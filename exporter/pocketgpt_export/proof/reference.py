@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2ForSequenceClassification, PreTrainedTokenizerFast
 
 from ..source.assemble import quiet_transformers
+from ..source.classifier import GPT2
+from .pooled import Pooled, ask_pooled
 from .tokenizer import ENGLISH
 
 Logits = NDArray[np.float32]
@@ -41,6 +43,7 @@ class Reference:
     `whole` has all logits of random and of real token ids. `with_eos` has all logits of ids whose
     prompt, `prompt_tokens` long, contains EOS and ends in it. `context` has the last logits of
     random and real ids that fill the whole context. `eos_token_id` also pads the proof's batch.
+    `pooled` is a classifier's own answer to a batch of texts.
     """
 
     whole: tuple[Expected, ...]
@@ -48,6 +51,7 @@ class Reference:
     prompt_tokens: int
     context: tuple[Expected, ...]
     eos_token_id: int
+    pooled: Pooled | None = None
 
     @property
     def largest(self) -> float:
@@ -56,7 +60,7 @@ class Reference:
         return max(float(np.abs(case.logits).max()) for case in cases)
 
 
-def ask_reference(model: GPT2LMHeadModel, text_ids: Sequence[int]) -> Reference:
+def ask_reference(model: GPT2, text_ids: Sequence[int]) -> Reference:
     """Run PyTorch (float32, eager attention) over everything the proof compares.
 
     Args:
@@ -79,6 +83,11 @@ def ask_reference(model: GPT2LMHeadModel, text_ids: Sequence[int]) -> Reference:
         prompt_tokens=prompt_tokens,
         context=tuple(ask(model, ids, tail) for ids in (random, text)),
         eos_token_id=eos,
+        pooled=(
+            ask_pooled(model, text[:tokens])
+            if isinstance(model, GPT2ForSequenceClassification)
+            else None
+        ),
     )
 
 
@@ -94,9 +103,15 @@ def real_ids(tokenizer: PreTrainedTokenizerFast, companions: Path | None) -> lis
     return ids or [0]
 
 
-def ask(model: GPT2LMHeadModel, ids: list[int], last: int = 0) -> Expected:
-    """Run PyTorch over `ids`; return the logits after the last `last` of them, 0 for all."""
+def ask(model: GPT2, ids: list[int], last: int = 0) -> Expected:
+    """Run PyTorch over `ids`; return the logits after the last `last` of them, 0 for all.
+
+    A classifier scores every token before it takes a text's last one.
+    """
     with torch.inference_mode():
+        if isinstance(model, GPT2ForSequenceClassification):
+            hidden = model.transformer(torch.tensor([ids]), use_cache=False).last_hidden_state
+            return Expected(ids, model.score(hidden[0, -last:]).numpy())
         logits: torch.Tensor = model(
             torch.tensor([ids]), use_cache=False, logits_to_keep=last
         ).logits[0]

@@ -6,12 +6,12 @@ import warnings
 from pathlib import Path
 
 import torch
-from transformers import GPT2LMHeadModel
 
 from pocketgpt import CheckpointError, MissingExtraError
 from pocketgpt.folder.json_file import read_json_object
 
 from .assemble import quiet_transformers
+from .classifier import GPT2
 from .locate import one_line
 
 CONFIG = "adapter_config.json"
@@ -39,7 +39,7 @@ def check_adapter(folder: Path, base: object) -> None:
         )
 
 
-def merge_adapter(model: GPT2LMHeadModel, folder: Path) -> GPT2LMHeadModel:
+def merge_adapter(model: GPT2, folder: Path) -> GPT2:
     """Return `model` with the adapter's products added to its weights; `model` is used up.
 
     Raises:
@@ -56,7 +56,7 @@ def merge_adapter(model: GPT2LMHeadModel, folder: Path) -> GPT2LMHeadModel:
         with quiet_transformers(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             adapted = PeftModel.from_pretrained(model, str(folder))
-            merged: GPT2LMHeadModel = adapted.merge_and_unload(safe_merge=True)
+            merged: GPT2 = adapted.merge_and_unload(safe_merge=True)
     except Exception as error:  # peft raises many kinds
         raise CheckpointError(f"{folder} cannot be merged: {one_line(error)}") from error
     missing = next((str(w.message) for w in caught if "missing adapter keys" in str(w.message)), "")
@@ -65,5 +65,6 @@ def merge_adapter(model: GPT2LMHeadModel, folder: Path) -> GPT2LMHeadModel:
     for name, parameter in merged.named_parameters():
         if not torch.isfinite(parameter).all():
             raise CheckpointError(f"{folder} merged gives NaN or infinity, in {name}")
-    evaluated: GPT2LMHeadModel = merged.requires_grad_(False).eval()
-    return evaluated
+    merged.requires_grad_(False)
+    merged.train(False)
+    return merged

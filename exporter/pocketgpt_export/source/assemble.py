@@ -16,13 +16,13 @@ from transformers.utils import logging as transformers_logging
 
 from pocketgpt import CheckpointError
 
+from .classifier import GPT2, LM_HEAD, SCORE, model_class, settle_labels
 from .locate import one_line
 
 _SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Causal masks that older transformers and nanoGPT saved along with the weights.
 _MASK_BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
-_HEAD = "lm_head.weight"
 
 
 def make_config(fields: Mapping[str, Any], where: str) -> GPT2Config:
@@ -74,7 +74,7 @@ def make_config(fields: Mapping[str, Any], where: str) -> GPT2Config:
     return config
 
 
-def assemble(config: GPT2Config, tensors: Mapping[str, Tensor], where: str) -> GPT2LMHeadModel:
+def assemble(config: GPT2Config, tensors: Mapping[str, Tensor], where: str) -> GPT2:
     """Make the reference model: float32, eager attention, in evaluation mode.
 
     Float32 tensors become its parameters as they are, without a copy.
@@ -88,19 +88,23 @@ def assemble(config: GPT2Config, tensors: Mapping[str, Tensor], where: str) -> G
         CheckpointError: a tensor is missing, unknown, of a wrong shape or type, or not finite.
     """
     state = _plain_names(tensors)
-    if config.tie_word_embeddings and "wte.weight" in state:
-        state.setdefault(_HEAD, state["wte.weight"])
+    kind = model_class(config, tensors)
+    if kind is not GPT2LMHeadModel:
+        settle_labels(config, where)
+    tied = kind is GPT2LMHeadModel and config.tie_word_embeddings
+    if tied and "wte.weight" in state:
+        state.setdefault(LM_HEAD, state["wte.weight"])
     if config.n_layer > len(state):  # before that many layers are built to compare
         raise CheckpointError(
             f"{where}'s weights do not fit its config.json: {len(state)} tensors are too few for "
             f"{config.n_layer} layers"
         )
-    _check_fit(state, _expected_shapes(config, where), where)
+    _check_fit(state, _expected_shapes(kind, config, where), where)
     table = state["wte.weight"]
-    head = state.pop(_HEAD) if config.tie_word_embeddings else table
+    head = state.pop(LM_HEAD) if tied else table
     if head is not table and not torch.equal(head, table):
         raise CheckpointError(
-            f"{where}'s config.json ties {_HEAD} to the embedding, and the weights hold another; "
+            f"{where}'s config.json ties {LM_HEAD} to the embedding, and the weights hold another; "
             "set tie_word_embeddings to false there if the head is its own"
         )
     for name, tensor in state.items():
@@ -112,7 +116,7 @@ def assemble(config: GPT2Config, tensors: Mapping[str, Tensor], where: str) -> G
     named = {_full_name(name): tensor for name, tensor in state.items()}
     try:
         with quiet_transformers():
-            model: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(
+            model: GPT2 = kind.from_pretrained(
                 None,
                 config=config,
                 state_dict=named,
@@ -124,8 +128,9 @@ def assemble(config: GPT2Config, tensors: Mapping[str, Tensor], where: str) -> G
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise CheckpointError(f"{where}'s weights hold NaN or infinity, in {name}")
-    evaluated: GPT2LMHeadModel = model.requires_grad_(False).eval()
-    return evaluated
+    model.requires_grad_(False)
+    model.train(False)
+    return model
 
 
 def _plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -134,15 +139,15 @@ def _plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _full_name(name: str) -> str:
-    return name if name == _HEAD else f"transformer.{name}"
+    return name if name in (LM_HEAD, SCORE) else f"transformer.{name}"
 
 
-def _expected_shapes(config: GPT2Config, where: str) -> dict[str, torch.Size]:
+def _expected_shapes(kind: type[GPT2], config: GPT2Config, where: str) -> dict[str, torch.Size]:
     plain = copy.deepcopy(config)
     plain.activation_function = "relu"  # xIELU computes with its numbers, and meta has none
     try:
         with torch.device("meta"), quiet_transformers():
-            state = _plain_names(GPT2LMHeadModel(plain).state_dict())
+            state = _plain_names(kind(plain).state_dict())
     except Exception as error:  # sizes that no tensor can have, a negative n_inner
         raise CheckpointError(f"{where}'s config.json is wrong: {one_line(error)}") from error
     with quiet_transformers():

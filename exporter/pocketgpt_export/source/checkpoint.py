@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from pocketgpt import CheckpointError
 from pocketgpt.folder.config import CONFIG
@@ -15,6 +15,7 @@ from pocketgpt.folder.json_file import read_json_object
 
 from .adapter import check_adapter, is_adapter, merge_adapter
 from .assemble import assemble, make_config
+from .classifier import GPT2
 from .locate import Source, locate, locate_tokenizer
 from .nanogpt import FILE_NAME, read_nanogpt
 from .tokenizer import load_tokenizer
@@ -34,7 +35,7 @@ class Checkpoint:
     source: Source
     base: Source | None
     companions: Path | None
-    model: GPT2LMHeadModel
+    model: GPT2
     tokenizer: PreTrainedTokenizerFast
 
 

@@ -10,6 +10,7 @@
     {product}.lora_bias [rank]      where the product was folded
     ->
     logits            float32 [batch_size, 1, vocab_size]            portable: of every token given
+                              a classifier's have num_labels in the place of vocab_size
     present.{layer}.{side}          [batch_size, n_head, total_sequence_length, head_dim]
 
 `fused` appends to a cache in place where past and present are one buffer; `portable` returns a
@@ -133,7 +134,7 @@ def read_contract(
     cache = (None, config.n_head, None, config.head_dim)
     cache_types = {reader.check(name, cache, _FLOAT_TYPES) for name in past_names(config.n_layer)}
     reader.values = outputs
-    reader.check(LOGITS, (None, None, config.vocab_size), {_LOGITS_TYPE})
+    reader.check(LOGITS, (None, None, config.n_logits), {_LOGITS_TYPE})
     cache_types |= {
         reader.check(name, (None, config.n_head, None, None), _FLOAT_TYPES)
         for name in present_names(config.n_layer)

@@ -39,7 +39,7 @@ class FusedPasses:
         self._positions = np.zeros((cache.slots, 1), np.int64)
         self._mask = np.zeros((cache.slots, 0), np.int64)
         self._masked = np.zeros(cache.slots, np.int64)  # ones in each row of the mask
-        self._logits = np.zeros((cache.slots, 1, config.vocab_size), np.float32)
+        self._logits = np.zeros((cache.slots, 1, config.n_logits), np.float32)
         self._steps: dict[int, ort.IOBinding] = {}
         self._rows = np.arange(cache.slots)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ModelFolderError
 from .fields import is_whole, shown
 from .json_file import read_json_object
+from .labels import Labels, labels_of
 from .paths import check_inside
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 LARGEST_SIZE = 2**31 - 1  # what ONNX Runtime's kernels count dimensions by
+SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
+
+Task = Literal["text-generation", "text-classification"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class ModelConfig:
     """A GPT-2's shape, by the names of its config.json.
 
     `n_positions` is the context in tokens; `n_embd` the width, of which each of the `n_head` heads
-    of each of the `n_layer` layers takes an equal part.
+    of each of the `n_layer` layers takes an equal part. `labels` are a classifier's; a language
+    model has none.
 
     Raises:
         ValueError: a size is no whole number from 1 to 2^31 - 1, or the heads cannot share the
@@ -33,14 +38,15 @@ class ModelConfig:
     n_embd: int
     n_positions: int
     vocab_size: int
+    labels: Labels | None = None
 
     def __post_init__(self) -> None:
         """Check the sizes."""
-        for field in fields(self):
-            size = getattr(self, field.name)
+        for name in SIZES:
+            size = getattr(self, name)
             if not is_whole(size, 1, LARGEST_SIZE):
                 raise ValueError(
-                    f"{field.name!r}: it should be a whole number of at least 1, not {shown(size)}"
+                    f"{name!r}: it should be a whole number of at least 1, not {shown(size)}"
                 )
         if self.n_embd % self.n_head:
             raise ValueError(f"'n_embd': {self.n_head} heads cannot share {self.n_embd}")
@@ -50,18 +56,28 @@ class ModelConfig:
         """Width of one head."""
         return self.n_embd // self.n_head
 
+    @property
+    def n_logits(self) -> int:
+        """Logits after a token: one for each label of a classifier, else one for each token."""
+        return self.vocab_size if self.labels is None else len(self.labels.names)
+
+    @property
+    def task(self) -> Task:
+        """What the model is for, by the name of transformers' pipeline."""
+        return "text-generation" if self.labels is None else "text-classification"
+
 
 def read_config(folder: Path) -> ModelConfig:
-    """Read a model folder's shape.
+    """Read a model folder's shape, and its labels where it is a classifier's.
 
     Raises:
-        ModelFolderError: config.json is missing, or a number in it.
+        ModelFolderError: config.json is missing, or a number or a label in it.
     """
     path = check_inside(folder, CONFIG)
     found = read_json_object(path)
-    sizes: dict[str, Any] = {field.name: found.get(field.name) for field in fields(ModelConfig)}
+    sizes: dict[str, Any] = {name: found.get(name) for name in SIZES}
     try:
-        return ModelConfig(**sizes)
+        return ModelConfig(**sizes, labels=labels_of(found))
     except ValueError as error:
         raise ModelFolderError(f"{path} lacks a valid {error}; export the model again") from None
 

@@ -1,4 +1,4 @@
 """How good and how fast: scores, evaluations, benchmarks, profiles.
 
-May import: errors, extras, validate, folder, text, engine, generation.
+May import: errors, extras, validate, folder, text, engine, generation, tasks.
 """
