@@ -27,12 +27,17 @@ from .measure.score import Score
 from .measure.score_file import FileScore
 from .model import Model, load
 from .sessions.session import Session
+from .tasks.choose import Choice, Choices
+from .tasks.classify import Classification
 
 __all__ = [
     "AdapterError",
     "BatchStream",
     "Benchmark",
     "CheckpointError",
+    "Choice",
+    "Choices",
+    "Classification",
     "Counters",
     "Decoder",
     "Evaluation",

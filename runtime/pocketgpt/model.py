@@ -1,12 +1,12 @@
-"""The public face: `load` a model folder, then `generate`, `stream` and `score`."""
+"""The public face: `load` a model folder, then `generate`, `classify`, `choose` and `score`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, overload
 
 from .engine.providers import Provider
 from .generation.generator import BATCH_SIZE, TextGenerator
@@ -15,6 +15,8 @@ from .measure.evaluate import Evaluation, evaluate
 from .measure.score import Score, checked_stride, score_ids
 from .measure.score_file import FileScore, TextFile, score_file
 from .sessions.session import Session
+from .tasks.choose import Choices, Normalization, choose
+from .tasks.classify import Classification, classify
 
 
 class Model(TextGenerator):
@@ -68,6 +70,7 @@ class Model(TextGenerator):
             OptionError: the text is too short, the stride not within the context, or no such
                 adapter was loaded.
         """
+        self.check_task("text-generation")
         token_ids = self.tokenizer.encode(text)
         decoder = partial(self.decoder, adapter=adapter)
         log_probs = score_ids(decoder, token_ids, self.config.n_positions, stride, progress)
@@ -94,11 +97,97 @@ class Model(TextGenerator):
             OptionError: it cannot be read or is too short, the stride not within the context, or no
                 such adapter was loaded.
         """
+        self.check_task("text-generation")
         n_positions = self.config.n_positions
         stride = checked_stride(stride, n_positions)
         self.adapter(adapter)  # refused before the file is read
         decoder = partial(self.decoder, adapter=adapter)
         return score_file(file, self.tokenizer, decoder, n_positions, stride, progress)
+
+    @overload
+    def classify(
+        self,
+        text: str,
+        *,
+        top_k: int | None = None,
+        truncation: bool = False,
+        batch_size: int = BATCH_SIZE,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Classification: ...
+    @overload
+    def classify(
+        self,
+        text: list[str] | tuple[str, ...],
+        *,
+        top_k: int | None = None,
+        truncation: bool = False,
+        batch_size: int = BATCH_SIZE,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Classification]: ...
+    def classify(
+        self,
+        text: str | list[str] | tuple[str, ...],
+        *,
+        top_k: int | None = None,
+        truncation: bool = False,
+        batch_size: int = BATCH_SIZE,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Classification | list[Classification]:
+        """Label a text, or each of several, by a folder whose checkpoint is a classifier.
+
+        Args:
+            text: what to classify.
+            top_k: how many labels to give, the likeliest; None for all.
+            truncation: read the beginning of a text that is longer than the context, rather than
+                refuse it.
+            batch_size: most texts in one pass.
+            progress: called with (texts done, texts in all).
+
+        Returns:
+            The labels and their probabilities, as transformers' text-classification pipeline gives
+            them: softmax, or where labels do not exclude each other, or there is one, sigmoid; of a
+            regression the values. A list for a list.
+
+        Raises:
+            OptionError: the model is no classifier, an option is out of range, or a text is empty
+                or longer than the context.
+
+        Example:
+            >>> model = pocketgpt.load("models/sentiment")
+            >>> model.classify("What a film!").label
+        """
+        several = isinstance(text, (list, tuple))
+        texts = text if several else [text]
+        found = classify(self, texts, batch_size, top_k, truncation, progress)
+        return found if several else found[0]
+
+    def choose(
+        self,
+        prompt: str,
+        choices: Sequence[str],
+        *,
+        normalization: Normalization = "none",
+        batch_size: int = BATCH_SIZE,
+        adapter: str | None = None,
+    ) -> Choices:
+        """Find which of several texts goes on best after a prompt, by log-probability.
+
+        Args:
+            prompt: what comes before; it is read once. An empty one is the BOS token.
+            choices: the continuations, as they follow the prompt: `" Paris"`, with its space.
+            normalization: what to compare: `none`, the log-probability of all of a choice's tokens;
+                `bytes` or `tokens`, that for each byte or token, which does not favour short ones.
+            batch_size: most choices to read at once.
+            adapter: the name of a LoRA adapter that was loaded; None for the model as it is.
+
+        Raises:
+            OptionError: the model is a classifier, a choice is empty or exceeds the context, or no
+                such adapter was loaded.
+
+        Example:
+            >>> model.choose("The capital of France is", [" Paris", " London"]).text
+        """
+        return choose(self, prompt, choices, normalization, batch_size, adapter)
 
     def evaluate(
         self,

@@ -17,7 +17,7 @@ from ..engine.decoder import Decoder
 from ..engine.graph import Graph, open_graph
 from ..engine.providers import Provider
 from ..errors import OptionError
-from ..folder.config import ModelConfig
+from ..folder.config import ModelConfig, Task
 from ..folder.manifest import Manifest
 from ..folder.opening import open_folder
 from ..text.tokenizer import Tokenizer
@@ -33,6 +33,10 @@ from .stream import BatchStream, Stream
 from .vocabulary import Vocabulary
 
 BATCH_SIZE = 16  # rows decoded at once where nothing is asked for
+_KINDS: dict[Task, str] = {
+    "text-generation": "a language model, which has no labels: use choose, with answers to rank",
+    "text-classification": "a classifier, which predicts no next token: use classify",
+}
 
 
 class TextGenerator:
@@ -295,12 +299,23 @@ class TextGenerator:
 
         return Stream(pieces)
 
+    def check_task(self, task: Task) -> None:
+        """Refuse what a model of the other kind is asked for.
+
+        Raises:
+            OptionError: the model is not for `task`.
+        """
+        if self.config.task != task:
+            raise OptionError(f"this folder is {_KINDS[self.config.task]}")
+
     def resolve(self, options: Mapping[str, Any]) -> GenerationOptions:
         """Combine options with the folder's generation_config.json and check them.
 
         Raises:
-            OptionError: one is unknown, out of range, or does not suit the model.
+            OptionError: one is unknown, out of range, or does not suit the model; or it generates
+                no text.
         """
+        self.check_task("text-generation")
         return resolve_options(self._defaults, options, self.config, self.vocabulary)
 
     def decoder(self, slots: int = 1, adapter: str | None = None) -> Decoder:

@@ -44,6 +44,7 @@ class Session:
         adapter: str | None = None,
     ) -> None:
         """Use `Model.session` instead; `cache` are keys and values as `Decoder.read` returns."""
+        model.check_task("text-generation")
         self.token_ids = list(token_ids)
         self.adapter = adapter
         self._model = model

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import validate
 from ..engine.decoder import PREFILL_CHUNK, Decoder, check_largest
 from ..errors import OptionError
 from ..folder.config import ModelConfig
 from ..folder.labels import Labels
+from ..generation.generator import BATCH_SIZE, TextGenerator
 from ..generation.processors import Logits
 from ..generation.scheduler import MAX_PADDED, PREFILL_TOGETHER
 from ..text.tokenizer import Tokenizer
@@ -45,6 +47,37 @@ class Classification:
         named = {labels.names[index]: float(probabilities[index]) for index in order}
         label = next(iter(named))
         return cls(label, named[label], named, tokens)
+
+
+def classify(
+    model: TextGenerator,
+    texts: Sequence[object],
+    batch_size: int = BATCH_SIZE,
+    top_k: int | None = None,
+    truncation: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Classification]:
+    """Classify texts; see `Model.classify`."""
+    model.check_task("text-classification")
+    labels = model.config.labels
+    assert labels is not None
+    validate.whole("batch_size", batch_size, at_least=1)
+    validate.whole("top_k", top_k, at_least=1, optional=True)
+    validate.one_of("truncation", truncation, (True, False))
+    read = []
+    for number, text in enumerate(texts, 1):
+        try:
+            n_positions = model.config.n_positions
+            ids = encode_text(text, model.tokenizer, n_positions, truncation=truncation)
+        except OptionError as error:
+            which = f"text {number}" if len(texts) > 1 else "the text"
+            raise OptionError(f"{which} cannot be classified: {error}") from None
+        read.append(ids)
+    logits = label_logits(model.decoder, read, model.config, batch_size, progress)
+    return [
+        Classification.of(labels, probabilities, len(ids), top_k)
+        for probabilities, ids in zip(probabilities_of(logits, labels), read, strict=True)
+    ]
 
 
 def encode_text(
