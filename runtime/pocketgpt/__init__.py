@@ -21,7 +21,7 @@ from .generation.options import GenerationOptions
 from .generation.results import Counters, GenerationResult, Timings, TokenLogprobs
 from .generation.stream import BatchStream, Stream
 from .measure.bench import Benchmark, VariantSpeed, bench
-from .measure.evaluate import Evaluation
+from .measure.evaluation import Evaluation
 from .measure.profile import OperatorTime, Phase, Profile, profile
 from .measure.score import Score
 from .measure.score_file import FileScore

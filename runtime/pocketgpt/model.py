@@ -11,7 +11,8 @@ from typing import Unpack, overload
 from .engine.providers import Provider
 from .generation.generator import BATCH_SIZE, TextGenerator
 from .generation.option_types import OneTextOptionsDict
-from .measure.evaluate import Evaluation, evaluate
+from .measure.evaluate import evaluate
+from .measure.evaluation import Evaluation
 from .measure.score import Score, checked_stride, score_ids
 from .measure.score_file import FileScore, TextFile, score_file
 from .sessions.session import Session
@@ -201,14 +202,19 @@ class Model(TextGenerator):
     ) -> Evaluation:
         """Continue the prompts of a file and score the new texts against references.
 
+        Or with the metric `choice`, let the model answer multiple-choice questions, as `choose`
+        does.
+
         Args:
             path: JSON lines, each an object with `prompt` and `reference`, strings, or
-                `references`, a list of strings of which the closest counts.
-            metric: `bleu`, `rouge` or `exact`.
+                `references`, a list of strings of which the closest counts; for `choice` with
+                `prompt`, `choices`, a list of strings, and `answer`, the index or the text of the
+                right one.
+            metric: `bleu`, `rouge`, `exact` or `choice`.
             batch_size: most texts to decode at once.
             adapter: the name of a LoRA adapter that was loaded; None for the model as it is.
             progress: called with (prompts done, prompts in all).
-            options: fields of `GenerationOptions`.
+            options: fields of `GenerationOptions`; none for `choice`.
 
         Raises:
             OptionError: the file cannot be read, a line of it is broken (the message has its

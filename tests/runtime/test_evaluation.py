@@ -118,7 +118,7 @@ def test_line_separators_within_a_text_end_no_line(tmp_path: Path) -> None:
 
 def test_bad_calls_are_refused(model: pocketgpt.Model, tmp_path: Path) -> None:
     path = write_pairs(tmp_path / "pairs.jsonl", {"prompt": "A", "reference": "b"})
-    with pytest.raises(OptionError, match="metric should be one of 'bleu', 'rouge', 'exact'"):
+    with pytest.raises(OptionError, match=r"metric should be one of 'bleu', .*'choice'"):
         model.evaluate(path, "meteor")
     with pytest.raises(OptionError, match="no num_return_sequences"):
         model.evaluate(path, num_return_sequences=2, do_sample=True)  # type: ignore[call-arg]

@@ -9,6 +9,8 @@ import typer
 from .. import __version__
 from .bench import bench
 from .chat import chat
+from .choose import choose
+from .classify import classify
 from .evaluate import evaluate
 from .export import export
 from .generate import generate
@@ -45,5 +47,18 @@ def _root(
     pass
 
 
-for verb in (export, quantize, generate, chat, score, evaluate, bench, inspect, verify):
+VERBS = (
+    export,
+    quantize,
+    generate,
+    chat,
+    classify,
+    choose,
+    score,
+    evaluate,
+    bench,
+    inspect,
+    verify,
+)
+for verb in VERBS:
     app.command()(verb)

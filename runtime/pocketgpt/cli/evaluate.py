@@ -29,9 +29,10 @@ from .options import (
 def evaluate(
     folder: Folder,
     pairs: Annotated[
-        Path, typer.Argument(metavar="PAIRS.jsonl", help="Prompts and references, see above.")
+        Path,
+        typer.Argument(metavar="PAIRS.jsonl", help="Prompts and answers, see above."),
     ],
-    metric: Annotated[str, typer.Option("--metric", help="bleu, rouge or exact.")] = "bleu",
+    metric: Annotated[str, typer.Option("--metric", help="bleu, rouge, exact or choice.")] = "bleu",
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Most texts to decode at once.")
     ] = BATCH_SIZE,
@@ -43,13 +44,17 @@ def evaluate(
     *,
     generation: dict[str, Any],
 ) -> None:
-    """Generate for the prompts of a file and score the new texts against references.
+    """Generate for the prompts of a file and score the new texts, or answer its questions.
 
     Each line of PAIRS.jsonl is a JSON object: "prompt", a string, and either "reference", a string,
     or "references", a list of strings of which the closest counts. Other keys are passed over.
 
     bleu: sacrebleu's corpus BLEU, 0 to 100. rouge: rouge-score's ROUGE-1, -2 and -L, mean F1.
     exact: the share of texts equal to a reference but for space around them.
+
+    choice: nothing is generated. Each line has "prompt", "choices", a list of strings as they
+    follow the prompt, and "answer", the index or the text of the right one. acc: the share of
+    questions whose right choice has the largest log-probability; acc_bytes: the same for each byte.
     """
     model = load(
         folder,
@@ -64,7 +69,7 @@ def evaluate(
             metric,
             batch_size=batch_size,
             adapter=adapter_name(adapter),
-            progress=partial(progress, "generating"),
+            progress=partial(progress, "choosing" if metric == "choice" else "generating"),
             **generation,
         )
     if json:

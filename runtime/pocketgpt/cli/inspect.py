@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from ..errors import OptionError
-from ..folder.config import read_config
+from ..folder.config import ModelConfig, read_config
 from ..folder.manifest import Manifest, read_manifest
 from ..measure.profile import Phase, Profile
 from ..measure.profile import profile as measure
@@ -52,6 +52,7 @@ def inspect(
         "made by": manifest.producer,
         "shape": f"{config.n_layer} layers of width {config.n_embd}, {config.n_head} heads of "
         f"{config.head_dim}, context {config.n_positions}, vocabulary {config.vocab_size}",
+        "task": _task(config),
         "weights": "not counted" if manifest.parameters is None else f"{manifest.parameters:,}",
         "graph": f"{manifest.graph}, opset {manifest.opset}, "
         f"ONNX Runtime {manifest.min_onnxruntime} or newer",
@@ -88,6 +89,16 @@ def _operators_table(phase: Phase, steps: int) -> Table:
         share = f"{seconds / phase.seconds:.1%}" if phase.seconds else ""
         table.add_row(name, calls, f"{seconds / steps * 1e3:.3f}", share)
     return table
+
+
+def _task(config: ModelConfig) -> str:
+    """Return what the model is for; of a classifier its labels, too."""
+    if config.labels is None:
+        return config.task
+    names = ", ".join(config.labels.names)
+    kind = (config.labels.problem_type or "").removesuffix("_classification").replace("_", "-")
+    parts = [config.task, kind, f"labels {names}"]
+    return ", ".join(part for part in parts if part)
 
 
 def _source(manifest: Manifest) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,27 +12,11 @@ from .. import validate
 from ..errors import OptionError
 from ..generation.generator import TextGenerator
 from ..generation.request import resolve_prompt
+from .choice import METRIC as CHOICE
+from .choice import evaluate_choices
+from .evaluation import Evaluation
+from .json_lines import read_json_lines
 from .metrics import METRICS
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` found.
-
-    Attributes:
-        metric: its name.
-        scores: by what the metric calls them: `bleu`, 0 to 100; `rouge1`, `rouge2` and `rougeL`, or
-            `exact`, 0 to 1.
-        signature: how the metric was set.
-        pairs: how many prompts there were.
-        texts: what was generated for each, in the file's order.
-    """
-
-    metric: str
-    scores: Mapping[str, float]
-    signature: str
-    pairs: int
-    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,7 +38,11 @@ def evaluate(
     adapter: str | None = None,
 ) -> Evaluation:
     """Generate for every prompt of a file and compare; see `Model.evaluate`."""
-    validate.one_of("metric", metric, tuple(METRICS))
+    validate.one_of("metric", metric, (*METRICS, CHOICE))
+    if metric == CHOICE:
+        if options:
+            raise OptionError(f"choice generates nothing: leave out {', '.join(options)}")
+        return evaluate_choices(model, path, batch_size, progress, adapter)
     validate.whole("batch_size", batch_size, at_least=1)
     measure = METRICS[metric]()  # now: a library that is missing is missed before the work
     model.adapter(adapter)  # refused before the file is read
@@ -88,29 +75,11 @@ def read_pairs(path: str | os.PathLike[str]) -> list[Pair]:
         OptionError: the file cannot be read or has no line, or one is broken; the message has its
             number.
     """
-    try:
-        lines = Path(path).read_text("utf-8").split("\n")
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no name for a file
-        raise OptionError(f"{path} cannot be read: {error}") from None
-    pairs = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                pairs.append(_parse(number, line))
-            except ValueError as error:
-                raise OptionError(f"{path}, line {number}: {error}") from None
-    if not pairs:
-        raise OptionError(f'{path} has no line; write {{"prompt": "...", "reference": "..."}}')
-    return pairs
+    example = '{"prompt": "...", "reference": "..."}'
+    return read_json_lines(path, _parse, "prompt and reference", example)
 
 
-def _parse(number: int, line: str) -> Pair:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"no JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise ValueError("should be an object with prompt and reference")
+def _parse(number: int, fields: Mapping[str, Any]) -> Pair:
     if ("reference" in fields) == ("references" in fields):
         raise ValueError("should have either reference, a string, or references, a list of them")
     own = fields["references"] if "references" in fields else [fields["reference"]]

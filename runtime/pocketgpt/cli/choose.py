@@ -1,0 +1,68 @@
+"""`pocketgpt choose`: which of several texts goes on best after a prompt."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from ..model import load
+from ..tasks.choose import Choices
+from .console import print_json, result_console
+from .options import (
+    AdapterOption,
+    Folder,
+    JsonOption,
+    ProviderOption,
+    ThreadsOption,
+    VariantOption,
+    adapter_name,
+    adapters_of,
+)
+from .streams import read_standard_input
+
+
+def choose(
+    folder: Folder,
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT|-", help="The prompt; - reads standard input.")
+    ],
+    choices: Annotated[
+        list[str],
+        typer.Argument(metavar="CHOICE...", help="Texts as they follow the prompt: ' Paris'."),
+    ],
+    normalization: Annotated[
+        str,
+        typer.Option(
+            "--normalization",
+            help="Compare log-probabilities as they are (none), for each byte (bytes) or for each "
+            "token (tokens).",
+        ),
+    ] = "none",
+    variant: VariantOption = None,
+    provider: ProviderOption = "auto",
+    threads: ThreadsOption = None,
+    adapter: AdapterOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Rank continuations of a prompt by log-probability, the best first."""
+    text = read_standard_input() if prompt == "-" else prompt
+    model = load(folder, variant, provider=provider, threads=threads, adapters=adapters_of(adapter))
+    compared_by: Any = normalization  # any string: choose refuses what it does not know
+    found = model.choose(text, choices, normalization=compared_by, adapter=adapter_name(adapter))
+    print_json(found) if json else _show(found)
+
+
+def _show(found: Choices) -> None:
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("choice", no_wrap=True, overflow="ellipsis")
+    for heading in ("log-probability", "tokens", "a byte"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in found.ranked:
+        by_byte = f"{one.log_prob / one.bytes:.4f}"
+        shown = Text(" ".join(one.text.split()))
+        table.add_row(shown, f"{one.log_prob:.4f}", f"{one.tokens}", by_byte)
+    result_console.print(table)
