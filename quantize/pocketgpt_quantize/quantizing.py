@@ -20,6 +20,7 @@ from pocketgpt.text.tokenizer import Tokenizer
 from .graph.rewrite import check_weights
 from .install import ONNX, install
 from .job import FP32, Job, Progress
+from .measure.labels import MIN_AGREEMENT, TextSet, agreement_of, measure_labels
 from .measure.loading import open_sparingly
 from .measure.quality import BLOCK_BYTES, Passage, measure
 from .measure.tolerance import measure_tolerance
@@ -42,6 +43,9 @@ def quantize(
 
     Nothing in the folder changes until every variant is made and measured. A variant whose
     perplexity rises by more than is allowed is not installed; an older one of its name stays.
+
+    A classifier is measured on its labels for the lines of the text: the perplexity is theirs, and
+    98% of the texts have to keep their label.
 
     Args:
         folder: a model folder.
@@ -127,6 +131,11 @@ def _check_graph(opened: OpenFolder, name: str, recipe: Recipe) -> None:
             f"one: export the checkpoint again with --graph {recipe.graph} "
             f"(graph={recipe.graph!r}){where}"
         )
+    if opened.config.labels is not None and not recipe.classifiers:
+        raise QuantizationError(
+            f"{name} is found by the perplexity of a text, and a classifier has none; make int8 or "
+            "q4 instead"
+        )
 
 
 def _measure(
@@ -137,45 +146,58 @@ def _measure(
     progress: Progress | None,
 ) -> list[Variant]:
     """Return fp32's entry and those of what was `made`, with figures; one graph is open at once."""
-    distributions = staging / "distributions"
-    distributions.mkdir()
-    passage = Passage.of(
-        evaluation.content,
-        Tokenizer(opened.tokenizer_path, opened.config.vocab_size),
-        opened.config,
-        min(BLOCK_BYTES, disk_usage(distributions).free // 2),
-    )
-    if progress:
-        size = passage.disk_bytes * opened.config.vocab_size / 1e9
-        progress(f"measuring, with {size:.1g} GB of disk", 1, 1)
 
     def opener(name: str) -> Callable[[], Graph]:
         path = staging / variant_path(name)
         return lambda: open_sparingly(path, opened.config, made[name].bits)
 
-    def report(doing: str, name: str, done: int, total: int) -> None:
-        if progress:
-            progress(f"{doing} {name}", done, total)
-
-    figures = measure(
-        passage,
-        lambda: open_sparingly(opened.graph_path, opened.config, opened.record.bits),
-        {name: opener(name) for name in made},
-        distributions,
-        partial(report, "measuring"),
-    )
+    openers = {name: opener(name) for name in made}
+    figures, token_ids = _figures(opened, staging, openers, evaluation.content, progress)
     entries = {
         name: replace(entry, quality=figures[name], evaluation_sha256=evaluation.sha256)
         for name, entry in {FP32: opened.record, **made}.items()
     }
     for name in made:
-        chunking = partial(report, "chunking", name)
-        tolerance = measure_tolerance(opener(name)(), passage.token_ids, chunking)
+        chunking = partial(progress, f"chunking {name}") if progress else None
+        tolerance = measure_tolerance(openers[name](), token_ids, chunking)
         entries[name] = replace(entries[name], tolerance=tolerance)
     return list(entries.values())
 
 
+def _figures(
+    opened: OpenFolder,
+    staging: Path,
+    variants: Mapping[str, Callable[[], Graph]],
+    text: str,
+    progress: Progress | None,
+) -> tuple[dict[str, dict[str, float]], list[int]]:
+    """Return the figures of fp32 and of variants, by what the model is for; and the text's ids."""
+    config = opened.config
+    tokenizer = Tokenizer(opened.tokenizer_path, config.vocab_size)
+
+    def measuring(name: str, done: int, total: int) -> None:
+        if progress:
+            progress(f"measuring {name}", done, total)
+
+    def fp32() -> Graph:
+        return open_sparingly(opened.graph_path, config, opened.record.bits)
+
+    if config.labels is not None:
+        texts = TextSet.of(text, tokenizer, config)
+        return measure_labels(texts, config, fp32, variants, measuring), texts.token_ids
+    distributions = staging / "distributions"
+    distributions.mkdir()
+    room = min(BLOCK_BYTES, disk_usage(distributions).free // 2)
+    passage = Passage.of(text, tokenizer, config, room)
+    if progress:
+        size = passage.disk_bytes * config.vocab_size / 1e9
+        progress(f"measuring, with {size:.1g} GB of disk", 1, 1)
+    return measure(passage, fp32, variants, distributions, measuring), passage.token_ids
+
+
 def _judge(name: str, variant: Variant, allowed: float, accept_loss: bool) -> VariantReport:
     within = variant.quality["loss"] <= allowed
+    if agreement := agreement_of(variant.quality):
+        within = within and agreement[1] >= MIN_AGREEMENT
     judged = replace(variant, max_loss=allowed, loss_accepted=accept_loss and not within)
     return VariantReport(name, judged, installed=within or accept_loss)

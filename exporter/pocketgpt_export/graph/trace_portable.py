@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pocketgpt import CheckpointError, MissingExtraError, __version__
-from pocketgpt.engine.contract import CONTEXT_PROPERTY
+from pocketgpt.engine.contract import CONTEXT_PROPERTY, SCORE_WEIGHT
 
 from ..source.assemble import quiet_transformers
-from ..source.classifier import GPT2, LM_HEAD, SCORE, as_language_model
+from ..source.classifier import GPT2, LM_HEAD, as_language_model
 from ..source.locate import one_line
 
 PORTABLE_OPSET = 18
@@ -71,7 +71,7 @@ def trace_portable(model: GPT2, path: Path) -> None:
         program = ir.load(Path(scratch) / "model.onnx")
         program.producer_name, program.producer_version = "pocketgpt", __version__
         program.metadata_props[CONTEXT_PROPERTY] = str(model.config.n_positions)
-        _tie_head(program.graph, LM_HEAD if isinstance(model, GPT2LMHeadModel) else SCORE)
+        _tie_head(program.graph, LM_HEAD if isinstance(model, GPT2LMHeadModel) else SCORE_WEIGHT)
         ir.save(program, path, external_data=f"{path.name}_data")
 
 

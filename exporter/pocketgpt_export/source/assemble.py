@@ -15,8 +15,9 @@ from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
 from pocketgpt import CheckpointError
+from pocketgpt.engine.contract import SCORE_WEIGHT
 
-from .classifier import GPT2, LM_HEAD, SCORE, model_class, settle_labels
+from .classifier import GPT2, LM_HEAD, model_class, settle_labels
 from .locate import one_line
 
 _SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
@@ -139,7 +140,7 @@ def _plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _full_name(name: str) -> str:
-    return name if name in (LM_HEAD, SCORE) else f"transformer.{name}"
+    return name if name in (LM_HEAD, SCORE_WEIGHT) else f"transformer.{name}"
 
 
 def _expected_shapes(kind: type[GPT2], config: GPT2Config, where: str) -> dict[str, torch.Size]:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from pocketgpt import QuantizationError
+from pocketgpt.engine.contract import SCORE_WEIGHT
 
 from ..rounding.format import BlockwiseWeight, Floats
 from ..rounding.scheme import KINDS, Kind
@@ -87,13 +88,18 @@ def load_graph(source: Path) -> ir.Model:
 
 
 def weights_of(graph: ir.Graph) -> dict[str, list[ir.Node]]:
-    """Return every weight matrix by name, with the lookups and products that use it, in order."""
+    """Return every weight matrix by name, with the lookups and products that use it, in order.
+
+    But a classifier's head: it is small, decides everything, and stays as it is.
+    """
     found: dict[str, list[ir.Node]] = {}
     for node in graph:
         place = {"Gather": 0, "MatMul": 1, "FusedMatMul": 1}.get(node.op_type)
         weight = node.inputs[place] if place is not None else None
         if weight is not None and weight.is_initializer() and weight.name in graph.initializers:
             assert weight.name is not None
+            if weight.name == SCORE_WEIGHT:
+                continue
             found.setdefault(weight.name, []).append(node)
     return found
 

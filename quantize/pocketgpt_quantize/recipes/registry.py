@@ -25,7 +25,8 @@ class Recipe:
 
     `make` writes its two files and returns its manifest entry, without figures; `max_loss` is its
     gate, a relative rise of perplexity; `calibrated` says whether it looks at a calibration text,
-    `needs_text` whether it cannot do without, `graph` which kind of fp32 graph it starts from.
+    `needs_text` whether it cannot do without, `graph` which kind of fp32 graph it starts from,
+    `classifiers` whether it takes those.
     """
 
     make: Callable[[Job], Variant]
@@ -33,12 +34,13 @@ class Recipe:
     calibrated: bool = False
     needs_text: bool = True
     graph: Literal["fused", "portable"] = "fused"
+    classifiers: bool = True
 
 
 RECIPES = {
     "int8": Recipe(partial(make_blockwise, INT8), 0.005, calibrated=True, needs_text=False),
     "q4": Recipe(partial(make_blockwise, Q4), 0.05, calibrated=True),
-    "mixed": Recipe(make_mixed, 0.01, calibrated=True),
+    "mixed": Recipe(make_mixed, 0.01, calibrated=True, classifiers=False),
     "q8": Recipe(make_q8, 0.01, calibrated=True),
     "fp16": Recipe(make_fp16, 0.001, calibrated=True),
     "q4f16": Recipe(partial(make_q4f16, Q4), 0.05, calibrated=True),

@@ -26,6 +26,15 @@ _FIGURES = (
     ("greedy", "greedy_agreement", "{:.0%}"),
 )
 
+_LABEL_FIGURES = (
+    ("texts", "texts", "{:,.0f}"),
+    ("labels", "label_agreement", "{:.1%}"),
+    ("R2", "r2", "{:.4f}"),
+    ("change", "loss", "{:+.2%}"),
+    ("KL mean", "kl_mean", "{:.5f}"),
+    ("KL 99%", "kl_p99", "{:.4f}"),
+)
+
 progress_console = Console(stderr=True)
 result_console = Console()
 
@@ -70,16 +79,19 @@ def _finite(value: Any) -> Any:
 def variants_table(manifest: Manifest) -> Table:
     """Return a table of a folder's variants: size and, where measured, quality.
 
-    Narrow enough for a terminal of 80 columns.
+    Narrow enough for a terminal of 80 columns. A classifier's figures are those of its labels.
     """
+    known = {key for variant in manifest.variants.values() for key in variant.quality}
+    of_labels = [figure for figure in _LABEL_FIGURES if figure[1] in known]
+    shown = of_labels if "texts" in known else _FIGURES
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("variant", no_wrap=True)
-    for heading in ("MB", *(heading for heading, _, _ in _FIGURES)):
+    for heading in ("MB", *(heading for heading, _, _ in shown)):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, variant in manifest.variants.items():
         figures = [
             form.format(variant.quality[key]) if key in variant.quality else ""
-            for _, key, form in _FIGURES
+            for _, key, form in shown
         ]
         table.add_row(name, f"{variant.bytes / 1e6:.1f}", *figures)
     return table
