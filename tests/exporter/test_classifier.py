@@ -20,6 +20,7 @@ from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.config import read_config
 from pocketgpt.folder.labels import Labels
 from pocketgpt.folder.manifest import read_manifest
+from pocketgpt.tasks.classify import label_logits
 from pocketgpt_export import export, verify
 from pocketgpt_export.proof.pooled import ask_pooled, pooled_difference
 from pocketgpt_export.proof.prove import TOLERANCE
@@ -166,3 +167,58 @@ def test_verify_tells_other_labels_from_the_folders(classifier_folder: Path, cop
     edit_config(copied, id2label={"0": "negative", "1": "neutral", "2": "positive"})
     (failure,) = verify(classifier_folder, copied).failures
     assert "another checkpoint: its labels" in failure
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # peft's
+@pytest.mark.parametrize("kind", ["a classifier", "a language model"])
+def test_an_adapter_for_classification_brings_its_head(
+    classifier_checkpoint: Path, tiny_checkpoint: Path, tmp_path: Path, kind: str
+) -> None:
+    """PEFT saves the head whole: a base that has none gets it, and one that has exchanges it."""
+    peft = pytest.importorskip("peft")
+    base = classifier_checkpoint if kind == "a classifier" else tiny_checkpoint
+    torch.manual_seed(0)
+    model = GPT2ForSequenceClassification.from_pretrained(
+        base, attn_implementation="eager", num_labels=3
+    )
+    lora = peft.LoraConfig(
+        task_type="SEQ_CLS", r=2, fan_in_fan_out=True, target_modules=["c_attn", "c_proj"]
+    )
+    adapted = peft.get_peft_model(model, lora).eval()
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name or "modules_to_save" in name:
+            parameter.data.normal_(0, 0.2)
+    adapted.save_pretrained(tmp_path / "adapter")
+    export(tmp_path / "adapter", tmp_path / "folder", base=base)
+    config = read_config(tmp_path / "folder")
+    assert config.labels is not None
+    names = ("negative", "neutral", "très positif 😀")
+    assert config.labels.names == (
+        names if kind == "a classifier" else ("LABEL_0", "LABEL_1", "LABEL_2")
+    )
+    ids = list(range(50, 70))
+    with torch.inference_mode():
+        expected = adapted(torch.tensor([ids])).logits.numpy()
+    graph = open_graph(tmp_path / "folder" / "onnx" / "model.onnx", config)
+    found = label_logits(graph.decoder, [ids], config, 1)
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (None, "has no weights: none of adapter_model.safetensors"),
+        ({}, r"holds no score\.weight for a width of 128"),
+        ({"base_model.model.score.weight": torch.zeros(3, 64)}, "for a width of 128"),
+    ],
+)
+def test_an_adapter_without_its_head_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, weights: dict[str, torch.Tensor] | None, message: str
+) -> None:
+    fields = {"peft_type": "LORA", "task_type": "SEQ_CLS"}
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(fields), "utf-8")
+    if weights is not None:
+        save_file(weights, tmp_path / "adapter" / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        export(tmp_path / "adapter", tmp_path / "folder", base=tiny_checkpoint)

@@ -14,6 +14,7 @@ from pocketgpt.folder.config import CONFIG
 from pocketgpt.folder.json_file import read_json_object
 
 from .adapter import check_adapter, is_adapter, merge_adapter
+from .adapter_head import with_adapters_head
 from .assemble import assemble, make_config
 from .classifier import GPT2
 from .locate import Source, locate, locate_tokenizer
@@ -67,7 +68,7 @@ def load_checkpoint(
         check_adapter(source.path, base)
         assert base is not None
         whole = load_checkpoint(base, tokenizer=tokenizer, local_only=local_only)
-        model = merge_adapter(whole.model, source.path)
+        model = merge_adapter(with_adapters_head(whole.model, source.path), source.path)
         return Checkpoint(source, whole.source, whole.companions, model, whole.tokenizer)
     if base is not None:
         raise CheckpointError(f"{checkpoint} is no adapter, so it takes no base; leave out --base")

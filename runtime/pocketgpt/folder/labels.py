@@ -8,6 +8,7 @@ single_label_classification   softmax; several labels without a problem_type lik
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -40,9 +41,9 @@ class Labels:
         """Check the fields."""
         if not self.names or not all(name and is_line(name) for name in self.names):
             raise ValueError("'id2label': every label should be a line of text")
-        twice = next((name for name in self.names if self.names.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"'id2label': two labels are called {shown(twice)}")
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
+        if twice:
+            raise ValueError(f"'id2label': two labels are called {shown(twice[0])}")
         if self.problem_type not in (None, *PROBLEM_TYPES):
             raise ValueError(f"'problem_type': there is no {shown(self.problem_type)}")
         if self.pad_token_id is not None and not is_whole(self.pad_token_id, -1):
