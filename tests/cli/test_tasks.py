@@ -48,7 +48,7 @@ def test_a_file_and_standard_input_have_a_text_a_line(
     content = "\r\n".join(lines) + "\n"
     (tmp_path / "texts.txt").write_bytes(content.encode())
     expected = as_json(classifier.classify(lines))
-    for arguments in (["--file", tmp_path / "texts.txt"], ["--file", "-"], []):
+    for arguments in (["--file", tmp_path / "texts.txt"], ["--file", "-"], ["-"], []):
         call = ["classify", classifier_folder, *arguments, "--json", "--batch-size", 3]
         code, text, _ = cli(*call, stdin=content)
         assert code == 0

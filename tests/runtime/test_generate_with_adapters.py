@@ -84,6 +84,22 @@ def references(tiny_checkpoint: Path, adapters: dict[str, Path]) -> dict[str | N
     return {**with_adapters, None: load_reference(tiny_checkpoint)}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_choices_are_ranked_with_an_adapter(
+    model: pocketgpt.Model, references: dict[str | None, Any], name: str | None
+) -> None:
+    choices = [" counted the ships", " slept", " 灯台守"]
+    found = model.choose(PROMPTS[0], choices, adapter=name)
+    prompt = model.tokenizer.encode(PROMPTS[0])
+    for one, choice in zip(found.choices, choices, strict=True):
+        ids = model.tokenizer.encode(PROMPTS[0] + choice)
+        with torch.inference_mode():
+            rows = references[name](torch.tensor([ids[:-1]])).logits[0].log_softmax(-1)
+        own = torch.tensor(ids[len(prompt) :])
+        expected = rows[len(prompt) - 1 :].gather(1, own[:, None]).sum()
+        assert one.log_prob == pytest.approx(float(expected), abs=1e-3)
+
+
 @pytest.fixture(scope="module")
 def expected(
     references: dict[str | None, Any], model: pocketgpt.Model

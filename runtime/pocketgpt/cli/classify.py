@@ -25,7 +25,8 @@ def classify(
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TEXT...]", help="Texts.  [default: standard input, a text a line]"
+            metavar="[TEXT...|-]",
+            help="Texts; -, as without any, reads standard input, a text a line.",
         ),
     ] = None,
     file: Annotated[
@@ -72,7 +73,7 @@ def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
     """Return the texts of a command line, of a file, or of standard input."""
     if texts and file is not None:
         raise OptionError("give texts or --file, not both")
-    if texts:
+    if texts and texts != ["-"]:
         return texts
     if file is None or str(file) == "-":
         content = read_standard_input()
