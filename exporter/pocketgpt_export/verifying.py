@@ -6,11 +6,12 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pocketgpt import PocketGPTError
 from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.config import SIZES
-from pocketgpt.folder.labels import labels_of
+from pocketgpt.folder.labels import Labels, labels_of
 from pocketgpt.folder.manifest import Manifest, read_manifest
 from pocketgpt.folder.opening import open_folder
 from pocketgpt.folder.verification import Verification, verify_files
@@ -87,12 +88,20 @@ def _load_recorded(manifest: Manifest) -> Checkpoint:
     )
 
 
+def _fields(sizes: object, labels: Labels | None) -> dict[str, Any]:
+    """Return what a folder's configuration has to share with its checkpoint's, by name."""
+    found = {name: getattr(sizes, name) for name in SIZES}
+    names = None if labels is None else list(labels.names)
+    kind = None if labels is None else (labels.problem_type, labels.pad_token_id)
+    return {**found, "labels": names, "problem_type and pad_token_id": kind}
+
+
 def _proven(found: Verification, folder: Path, loaded: Checkpoint) -> Verification:
     opened = open_folder(folder, "fp32")
     own = loaded.model.config
-    expected = {name: getattr(own, name) for name in SIZES} | {"labels": labels_of(own.to_dict())}
-    for name, other in expected.items():
-        value = getattr(opened.config, name)
+    expected = _fields(own, labels_of(own.to_dict()))
+    for name, value in _fields(opened.config, opened.config.labels).items():
+        other = expected[name]
         if other != value:
             return found.with_failure(
                 f"{loaded.source.name} is another checkpoint: its {name} is {other}, the folder's "

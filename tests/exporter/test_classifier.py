@@ -166,7 +166,7 @@ def test_places_for_adapters_are_refused(classifier_checkpoint: Path, tmp_path: 
 def test_verify_tells_other_labels_from_the_folders(classifier_folder: Path, copied: Path) -> None:
     edit_config(copied, id2label={"0": "negative", "1": "neutral", "2": "positive"})
     (failure,) = verify(classifier_folder, copied).failures
-    assert "another checkpoint: its labels" in failure
+    assert "another checkpoint: its labels is ['negative', 'neutral', 'positive']" in failure
 
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")  # peft's
