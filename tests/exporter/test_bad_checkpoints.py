@@ -48,7 +48,10 @@ CASES: dict[str, tuple[Damage, str]] = {
         lambda folder: edit_config(folder, model_type="llama"),
         "checkpoint of type 'llama'; PocketGPT exports 'gpt2' alone",
     ),
-    "no model type": (lambda folder: edit_config(folder, model_type=None), "of type None"),
+    "no model type": (
+        lambda folder: edit_config(folder, model_type=None, architectures=["OtherLMHeadModel"]),
+        r'has no model_type.*add "model_type": "gpt2"',
+    ),
     "cross-attention": (
         lambda folder: edit_config(folder, add_cross_attention=True),
         r"has cross-attention \(add_cross_attention\)",

@@ -15,8 +15,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from pocketgpt import CheckpointError, MissingExtraError, __version__
 from pocketgpt.engine.contract import CONTEXT_PROPERTY
 
-from ..source.assemble import quiet_transformers
 from ..source.locate import one_line
+from ..source.quiet import quiet_transformers
 
 PORTABLE_OPSET = 18
 SAMPLE_TOKENS = 16

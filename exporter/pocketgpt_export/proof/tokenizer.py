@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pocketgpt.text.tokenizer import Tokenizer
 
-from ..source.assemble import quiet_transformers
+from ..source.quiet import quiet_transformers
 
 ENGLISH = (
     "Once upon a time, in a village by the sea, there lived a clock-maker who couldn't tell the "
