@@ -15,12 +15,12 @@ import torch
 from transformers import GenerationConfig, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketgpt import CheckpointError, OptionError, ProofError, __version__
-from pocketgpt.engine.contract import HEAD_MULTIPLE
 from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.atomic import os_error_line, sha256, write_json
 from pocketgpt.folder.config import (
     CONFIG,
     GENERATION_CONFIG,
+    HEAD_MULTIPLE,
     read_config,
     read_generation_defaults,
 )

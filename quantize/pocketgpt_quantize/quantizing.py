@@ -12,6 +12,7 @@ from pathlib import Path
 from pocketgpt import OptionError, QuantizationError
 from pocketgpt.engine.graph import Graph
 from pocketgpt.folder.atomic import os_error_line, staging_folder
+from pocketgpt.folder.config import HEAD_MULTIPLE
 from pocketgpt.folder.manifest import Variant, variant_path
 from pocketgpt.folder.opening import OpenFolder, open_folder
 from pocketgpt.text.tokenizer import Tokenizer
@@ -22,7 +23,7 @@ from .job import FP32, Job, Progress
 from .measure.loading import open_sparingly
 from .measure.quality import Passage, measure
 from .measure.tolerance import measure_tolerance
-from .recipes.registry import Recipe, recipe_of
+from .recipes.registry import RECIPES, Recipe, recipe_of
 from .report import VariantReport
 from .texts import Text, read_calibration, read_evaluation
 
@@ -119,13 +120,19 @@ def _check_max_loss(max_loss: float | None) -> None:
 
 def _check_graph(opened: OpenFolder, name: str, recipe: Recipe) -> None:
     graph = opened.manifest.graph
-    if graph != recipe.graph:
-        where = ", where its heads fit" if recipe.graph == "fused" else ""
+    if graph == recipe.graph:
+        return
+    width = opened.config.head_dim
+    if width % HEAD_MULTIPLE:  # no graph but this one takes it
+        made = [name for name, other in RECIPES.items() if other.graph == graph]
         raise QuantizationError(
-            f"{opened.folder} holds a {graph} graph, and {name} is made from a {recipe.graph} "
-            f"one: export the checkpoint again with --graph {recipe.graph} "
-            f"(graph={recipe.graph!r}){where}"
+            f"{opened.folder} has heads of {width}, and {name} takes heads of a multiple of "
+            f"{HEAD_MULTIPLE}: beside fp32 there can be {', '.join(made)} of this checkpoint"
         )
+    raise QuantizationError(
+        f"{opened.folder} holds a {graph} graph, and {name} is made from a {recipe.graph} one: "
+        f"export the checkpoint again with --graph {recipe.graph} (graph={recipe.graph!r})"
+    )
 
 
 def _measure(

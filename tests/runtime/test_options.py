@@ -307,7 +307,7 @@ def test_a_bad_default_of_the_folder_is_refused_by_its_file() -> None:
         GenerationOptions.resolve(folder, {"do_sample": True})
     given = {"do_sample": True, "temperature": 0.5}
     assert GenerationOptions.resolve(folder, given).temperature == 0.5
-    with pytest.raises(OptionError, match="^temperature should be above 0"):
+    with pytest.raises(OptionError, match=r"^temperature should be above 0"):
         GenerationOptions.resolve(folder, {"do_sample": True, "temperature": 0})
 
 

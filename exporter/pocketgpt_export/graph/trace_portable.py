@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from pocketgpt import CheckpointError, MissingExtraError, __version__
 from pocketgpt.engine.contract import CONTEXT_PROPERTY
+from pocketgpt.folder.config import HEAD_MULTIPLE
 
 from ..source.locate import one_line
 from ..source.quiet import quiet_transformers
@@ -76,16 +77,18 @@ def trace_portable(model: GPT2LMHeadModel, path: Path) -> None:
 
 def _check_config(config: GPT2Config) -> None:
     """Refuse by name the two configurations that Optimum's tracer is known to fail on."""
+    fits = config.n_embd // config.n_head % HEAD_MULTIPLE == 0
+    fused = "use the fused one, --graph fused (graph='fused')"
+    way_out = fused if fits else "the fused one does not take its heads, so none does"
     if config.n_positions < MIN_POSITIONS:
         raise CheckpointError(
             "the portable graph is traced with two tokens after two, which a context of "
-            f"{config.n_positions} has no room for; use the fused one, --graph fused "
-            "(graph='fused')"
+            f"{config.n_positions} has no room for; {way_out}"
         )
     if config.activation_function == "xielu":  # its numbers are bfloat16 in transformers
         raise CheckpointError(
             "the activation xielu computes in bfloat16, which the portable graph's operators do "
-            "not; use the fused one, --graph fused (graph='fused')"
+            f"not; {way_out}"
         )
 
 

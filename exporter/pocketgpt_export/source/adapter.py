@@ -25,6 +25,7 @@ from .weights import has_weights, read_pickle
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_SAVED = "modules_to_save."
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -92,8 +93,10 @@ def adapt(model: GPT2LMHeadModel, folder: Path) -> Adapter:
     missing = next((str(w.message) for w in caught if "missing adapter keys" in str(w.message)), "")
     if missing:
         raise CheckpointError(f"{folder} cannot be merged: {one_line(ValueError(missing))}")
-    if loaded.unexpected_keys:
-        unused = min(loaded.unexpected_keys)
+    # peft saves a whole module that was trained under two names, and reads the shorter.
+    twice = {n for n in tensors if _SAVED in n and n.replace(_SAVED, "") in tensors}
+    unused = min({*loaded.unexpected_keys} - twice, default=None)
+    if unused is not None:
         raise CheckpointError(
             f"{folder} cannot be merged: it holds {unused}, which the base has no place "
             "for; is it another model's?"

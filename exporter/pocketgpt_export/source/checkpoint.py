@@ -104,7 +104,7 @@ def _load_adapted(
     tokenizer: str | os.PathLike[str] | None,
     local_only: bool,
 ) -> Checkpoint:
-    """Read an adapter on its base; what the adapter's folder has goes before what the base's has."""
+    """Read an adapter on its base; what the adapter's folder has goes before the base's."""
     check_adapter(source.path, base)
     assert base is not None
     own = source.path if has_tokenizer(source.path) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
 
 from pocketgpt import CheckpointError
 
@@ -52,13 +51,9 @@ def check_no_pointer(path: Path) -> None:
         )
 
 
-def refuse_without_weights(folder: Path) -> NoReturn:
-    """Refuse a folder that has none of the weights' files, saying what it has.
-
-    Raises:
-        CheckpointError: always.
-    """
-    raise CheckpointError(
+def no_weights(folder: Path) -> CheckpointError:
+    """Return the refusal of a folder that has none of the weights' files, saying what it has."""
+    return CheckpointError(
         f"{folder} has no weights: none of {', '.join(WEIGHTS)}{what_is_there(folder)}"
     )
 

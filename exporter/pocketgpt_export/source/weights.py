@@ -16,7 +16,7 @@ from pocketgpt import CheckpointError
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.paths import is_plain_name
 
-from .formats import check_no_pointer, refuse_without_weights
+from .formats import check_no_pointer, no_weights
 from .locate import WEIGHTS, one_line
 from .numpy_pickles import NUMPY_NUMBERS
 
@@ -43,7 +43,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             for file in files:
                 tensors |= _read_file(file)
             return tensors
-    refuse_without_weights(folder)
+    raise no_weights(folder)
 
 
 def read_pickle(path: Path) -> dict[str, Any]:

@@ -39,7 +39,6 @@ LORA_A, LORA_B, LORA_BIAS = "lora_A", "lora_B", "lora_bias"
 ATTENTION_IN, ATTENTION_OUT = "attn.c_attn", "attn.c_proj"
 # A layer's products in the order in which it computes them, by transformers' names.
 PRODUCTS = (ATTENTION_IN, ATTENTION_OUT, "mlp.c_fc", "mlp.c_proj")
-HEAD_MULTIPLE = 8  # of which the fused graph's heads are: GroupQueryAttention takes no others
 CONTEXT_PROPERTY = "pocketgpt.n_positions"  # of the .onnx file's metadata: no shape shows it
 
 Array = NDArray[Any]
