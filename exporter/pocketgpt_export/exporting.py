@@ -252,7 +252,9 @@ def _write_companions(checkpoint: Checkpoint, model: GPT2LMHeadModel, staging: P
                 read_json_object(source, CheckpointError, remedy="mend it, or take it away")
             shutil.copyfile(source, staging / name)
     if not (staging / GENERATION_CONFIG).exists():
-        GenerationConfig.from_model_config(model.config).save_pretrained(staging)
+        # Not by its save_pretrained, which refuses what older configurations hold.
+        generation = GenerationConfig.from_model_config(model.config)
+        write_json(staging / GENERATION_CONFIG, generation.to_diff_dict())
 
 
 def _generation_remarks(vocab_size: int, staging: Path) -> list[str]:

@@ -25,7 +25,7 @@ from .names import plain_names
 from .nanogpt import FILE_NAME, read_nanogpt, refuse_characters
 from .pruned import with_pruned_heads
 from .quiet import quiet_transformers
-from .tokenizer import has_tokenizer, read_tokenizer
+from .tokenizer import has_tokenizer, own_template, read_tokenizer
 from .weights import read_weights
 
 NANOGPT_SUFFIXES = (".pt", ".pth", ".ckpt")
@@ -112,6 +112,8 @@ def _load_adapted(
     adapter = adapt(whole.model, source.path)
     model = adapter.model
     _check_vocabulary(whole.tokenizer, model.config.vocab_size, str(tokenizer or own or base))
+    if own is None and (template := own_template(source.path)) is not None:
+        whole.tokenizer.chat_template = template
     taken = [] if tokenizer or own else ["tokenizer.json"]
     base_only = (name for name in COMPANIONS if not (source.path / name).is_file())
     taken += [name for name in base_only if any((f / name).is_file() for f in whole.companions)]

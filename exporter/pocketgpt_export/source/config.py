@@ -32,10 +32,11 @@ _COMPUTES = (
     *("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"),
     *("resid_pdrop", "embd_pdrop", "attn_pdrop", "initializer_range"),
 )
+_LABELS = ("id2label", "label2id")
 _DESCRIBES = (
     *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
     *("summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout"),
-    *("summary_proj_to_labels", "id2label", "label2id", "task_specific_params"),
+    *("summary_proj_to_labels", "task_specific_params", *_LABELS),
 )
 # Of GenerationConfig, whose fields older checkpoints have here: what is about the program, too.
 _OF_THE_PROGRAM = ("output_", "return_", "use_cache", "cache_", "_", "transformers_version")
@@ -57,7 +58,8 @@ def make_config(fields: Mapping[str, Any], where: str) -> GPT2Config:
     """
     _check_kind(fields, where)
     check_architectures(fields.get("architectures"), where)
-    taken = {name: value for name, value in fields.items() if name in _taken_names()}
+    names = _taken_names()
+    taken = {name: value for name, value in fields.items() if name in names and _says(name, value)}
     try:
         with quiet_transformers():
             config: GPT2Config = GPT2Config.from_dict(taken)
@@ -73,6 +75,13 @@ def _taken_names() -> set[str]:
         name for name in GenerationConfig().to_dict() if not name.startswith(_OF_THE_PROGRAM)
     }
     return {*SIZES, *_COMMON_NAMES, *_COMPUTES, *_DESCRIBES, *generation}
+
+
+def _says(name: str, value: object) -> bool:
+    """Whether a field says anything: no null where there is a default, no labels that are none."""
+    if name in _LABELS:
+        return isinstance(value, dict)
+    return value is not None or name not in _COMPUTES
 
 
 def _check_kind(fields: Mapping[str, Any], where: str) -> None:

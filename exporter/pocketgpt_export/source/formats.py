@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pocketgpt import CheckpointError
@@ -26,6 +27,7 @@ _FORMATS = (
     ("onnx/*.onnx", "ONNX", "export the checkpoint it was made from", ""),
     ("openvino_model*.xml", "OpenVINO", "export the checkpoint it was made from", ""),
 )
+_SHARD = re.compile(r"-\d+-of-\d+\.")
 _OTHER_NAMES = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 _NO_MODEL = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt")
 _NO_MODEL_PATTERNS = ("adapter_model.*", "rng_state*", "random_states*")
@@ -67,6 +69,10 @@ def what_is_there(folder: Path) -> str:
             return f"; {name} is in {_way_out(form, folder, name)}"
     named = sorted({path for pattern in _OTHER_NAMES for path in folder.glob(pattern)})
     named = [path for path in named if not _is_no_model(path)]
+    shards = [path for path in named if _SHARD.search(path.name)]
+    if shards:
+        what = f"{shards[0].name} is one of several, and the index that names them is missing"
+        return f"; {what}: copy the checkpoint again, all of it"
     if named:
         wanted = "model.safetensors" if named[0].suffix == ".safetensors" else "pytorch_model.bin"
         return f"; {named[0].name} has another name: if it is the model, copy it to {wanted}"

@@ -76,7 +76,7 @@ def refuse_characters(path: Path, vocab_size: object) -> None:
     raise CheckpointError(
         f"{path} is a character-level nanoGPT, its vocabulary {vocab_size} characters: what they "
         f"are is in a pickle ({_CHARACTERS}), which PocketGPT does not open, and it runs "
-        "byte-level BPE; train it on GPT-2's tokens (nanoGPT's data/shakespeare/prepare.py shows how)"
+        "byte-level BPE; train it on GPT-2's tokens (nanoGPT's data/shakespeare/prepare.py does)"
     )
 
 

@@ -61,6 +61,15 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def own_template(folder: Path) -> str | None:
+    """Return the chat template that a folder has, be it without a tokenizer; None for none."""
+    if (folder / TEMPLATE).is_file():
+        check_no_pointer(folder / TEMPLATE)
+        return (folder / TEMPLATE).read_text("utf-8")
+    template = _read(folder / SETTINGS).get("chat_template")
+    return template if isinstance(template, str) else None
+
+
 def _auto(folder: Path) -> PreTrainedTokenizerFast:
     tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False

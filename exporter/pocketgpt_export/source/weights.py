@@ -20,6 +20,8 @@ from .formats import check_no_pointer, no_weights
 from .locate import WEIGHTS, one_line
 from .numpy_pickles import NUMPY_NUMBERS
 
+# Where a trainer keeps the model's tensors beside its own state.
+_STATES = ("state_dict", "model_state_dict", "model", "module")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -92,7 +94,9 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             return _with_aliases(load_file(path), path)
         except Exception as error:  # safetensors' own error is not an OSError, and torch's vary
             raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from error
-    return check_tensors(read_pickle(path), path)
+    content = read_pickle(path)
+    inner = next((content[name] for name in _STATES if isinstance(content.get(name), dict)), None)
+    return check_tensors(content if inner is None else inner, path)
 
 
 def _with_aliases(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
