@@ -75,6 +75,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 def _shards(index: Path) -> list[Path]:
+    check_no_pointer(index)
     places = read_json_object(index, CheckpointError, remedy="copy the checkpoint again")
     weight_map = places.get("weight_map")
     names = list(weight_map.values()) if isinstance(weight_map, dict) else []
