@@ -172,7 +172,7 @@ def test_pruned_heads_that_do_not_fit(pruned: Any, make_checkpoint: Callable[...
 
 def save_with_head(kind: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
     torch.manual_seed(3)
-    model = kind(tiny_config(pad_token_id=0)).eval()
+    model: PreTrainedModel = kind(tiny_config(pad_token_id=0)).eval()
     model.save_pretrained(folder)
     return model
 
