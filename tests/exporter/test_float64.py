@@ -12,7 +12,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketgpt import ProofError
 from pocketgpt_export import export, verify
-from pocketgpt_export.proof.prove import FLOAT32_ERRORS, TOLERANCE
+from pocketgpt_export.proof.prove import TOLERANCE
 
 from .conftest import tiny_config
 
@@ -30,20 +30,20 @@ def coarse(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> Path:
     with torch.inference_mode():
         single = model(ids).logits
         error = float((single - model.double()(ids).logits).abs().max())
-    assert error > TOLERANCE / 2
+    assert error > TOLERANCE
     return tmp_path / "coarse"
 
 
 def test_float32_is_not_the_graphs_fault(coarse: Path, tmp_path: Path) -> None:
     manifest = export(coarse, tmp_path / "model")
     worst = max(manifest.proof.values())
+    assert worst > TOLERANCE
+    (remark,) = manifest.remarks
+    assert "compared with float64" in remark
     found = verify(tmp_path / "model")
     assert found.failures == ()
     assert found.tolerance is not None
-    if worst > TOLERANCE:
-        (remark,) = manifest.remarks
-        assert "compared with float64" in remark
-        assert worst <= found.tolerance
+    assert TOLERANCE < worst <= found.tolerance
 
 
 def test_a_wrong_graph_is_caught_all_the_same(
@@ -66,5 +66,5 @@ def test_a_wrong_graph_is_caught_all_the_same(
 
 def test_with_places_for_adapters(coarse: Path, tmp_path: Path) -> None:
     manifest = export(coarse, tmp_path / "model", adapters=True)
-    assert manifest.proof["adapter"] >= 0
-    assert FLOAT32_ERRORS == 4
+    assert "adapter" in manifest.proof
+    assert "compared with float64" in manifest.remarks[0]

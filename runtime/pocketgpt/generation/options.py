@@ -150,7 +150,8 @@ class GenerationOptions(OptionFields):
         if self.max_length <= prompt_length:
             raise OptionError(
                 f"max_length is {self.max_length} and the prompt alone has {prompt_length} tokens; "
-                "raise it, or use max_new_tokens"
+                f"raise it, the call's or the folder's in {GENERATION_CONFIG}, or use "
+                "max_new_tokens"
             )
         return self.max_length - prompt_length
 
