@@ -31,6 +31,7 @@ def main() -> None:
     ways = model.generate(
         prompts[0], num_return_sequences=3, do_sample=True, top_p=0.9, seed=1, max_new_tokens=15
     )
+    assert isinstance(ways, list)
     for number, result in enumerate(ways, 1):
         print(f"{number}. {prompts[0]}{result.text}")
 

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,17 @@ from transformers import (
 from pocketgpt import CheckpointError, OptionError, ProofError, __version__
 from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.atomic import os_error_line, sha256, write_json
-from pocketgpt.folder.config import CONFIG, GENERATION_CONFIG, read_config
+from pocketgpt.folder.config import (
+    CONFIG,
+    GENERATION_CONFIG,
+    HEAD_MULTIPLE,
+    read_config,
+    read_generation_defaults,
+)
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.manifest import (
     GRAPHS,
     MANIFEST,
-    TEXTS,
     GraphKind,
     Manifest,
     Variant,
@@ -38,19 +43,23 @@ from pocketgpt.folder.manifest import (
     write_manifest,
 )
 from pocketgpt.folder.opening import TOKENIZER
+from pocketgpt.generation.folder_defaults import default_remarks, usable_defaults
+from pocketgpt.generation.options import GenerationOptions
 from pocketgpt.text.tokenizer import Tokenizer
 
 from .graph.adapters import write_adapter_graph
 from .graph.trace import MIN_ONNXRUNTIME, OPSET, trace
 from .graph.trace_portable import PORTABLE_OPSET, trace_portable
 from .install import install, staging_for, was_interrupted
-from .proof.adapter import Adapted, ask_adapted, prove_adapters
+from .proof.adapter import ask_adapted, prove_adapters
+from .proof.float64 import Asked, prove_beyond_float32
 from .proof.prove import prove
-from .proof.reference import Reference, ask_reference, real_ids
-from .source.checkpoint import Checkpoint, load_checkpoint
+from .proof.reference import ask_reference, real_ids
+from .source.checkpoint import COMPANIONS, Checkpoint, load_checkpoint
+from .source.classifier import GPT2
+from .source.formats import check_no_pointer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-HEAD_MULTIPLE = 8  # GroupQueryAttention takes no other head sizes
 
 
 def export(
@@ -68,7 +77,8 @@ def export(
     """Export a GPT-2 checkpoint to a model folder holding the fp32 variant.
 
     The folder appears only once the graph's logits are within 1e-4 of PyTorch's; until then, and if
-    anything fails, the target stays as it was.
+    anything fails, the target stays as it was. What the checkpoint holds and the folder does not is
+    said in the manifest's `remarks`.
 
     Args:
         checkpoint: a folder in Hugging Face format, a hub id, a nanoGPT `ckpt.pt`, or a PEFT LoRA
@@ -116,13 +126,14 @@ def export(
 
     try:
         with staging_for(folder) as staging:
-            manifest, reference, own_tokenizer, adapted = _write(
-                load, kind, adapters, staging, step
+            written = _write(load, kind, adapters, staging, step)
+            manifest = replace(
+                written.manifest, tokenizer=None if tokenizer is None else str(tokenizer)
             )
-            manifest = replace(manifest, tokenizer=None if tokenizer is None else str(tokenizer))
             with step("proving it equals PyTorch"):
-                proof = _prove(staging, reference, own_tokenizer, adapted)
-                manifest = replace(manifest, proof=proof)
+                proof, remarks = _prove(staging, written, load)
+                remarks = (*manifest.remarks, *remarks)
+                manifest = replace(manifest, proof=proof, remarks=remarks)
             write_manifest(staging, manifest)
             install(staging, folder)
     except OSError as error:
@@ -139,13 +150,22 @@ def _resolved(folder: str | os.PathLike[str]) -> Path:
         raise OptionError(f"{folder} cannot be followed: {error}") from None
 
 
+@dataclass(frozen=True)
+class _Written:
+    """What an export has once all but the proof is written."""
+
+    manifest: Manifest
+    asked: Asked
+    tokenizer: PreTrainedTokenizerFast
+
+
 def _write(
     load: Callable[[], Checkpoint],
     graph: GraphKind | None,
     adapters: bool,
     staging: Path,
     step: Callable[[str], AbstractContextManager[None]],
-) -> tuple[Manifest, Reference, PreTrainedTokenizerFast, Adapted | None]:
+) -> _Written:
     """Write all of the folder but the proof; the checkpoint's weights are let go at the end."""
     with step("reading the checkpoint"):
         loaded = load()
@@ -157,40 +177,46 @@ def _write(
                 "a classifier gets no places for adapters: theirs train its head too, which is not "
                 "exchanged at run time; merge them before the export"
             )
+    with step("asking PyTorch"):
+        reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
     with step("tracing the graph"):
+        model = loaded.merged()
         (staging / "onnx").mkdir()
         tracer = trace if kind == "fused" else trace_portable
-        tracer(loaded.model, staging / variant_path("fp32"))
+        tracer(model, staging / variant_path("fp32"))
         if adapters:
             source, target = variant_path("fp32"), adapter_graph_path("fp32")
             write_adapter_graph(staging / source, staging / target)
-        _write_companions(loaded, staging)
-        manifest = _manifest(loaded, kind, staging)
-    with step("asking PyTorch"):
-        reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
-        adapted = ask_adapted(loaded.model, reference.whole[0].ids) if adapters else None
-    for parameter in loaded.model.parameters():
+        _write_companions(loaded, model, staging)
+        manifest = _manifest(loaded, model, kind, staging)
+        adapted = ask_adapted(model, reference.whole[0].ids) if adapters else None
+    for parameter in model.parameters():
         parameter.data = torch.empty(0)  # torch.export's caches keep the parameters, not their data
-    return manifest, reference, loaded.tokenizer, adapted
+    return _Written(manifest, Asked(reference, adapted), loaded.tokenizer)
 
 
 def _prove(
-    staging: Path,
-    reference: Reference,
-    own_tokenizer: PreTrainedTokenizerFast,
-    adapted: Adapted | None,
-) -> dict[str, float]:
+    staging: Path, written: _Written, load: Callable[[], Checkpoint]
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return what the proof found, and a line where float32 itself had to be looked at."""
     config = read_config(staging)
     graph = open_graph(staging / variant_path("fp32"), config)
     tokenizer = Tokenizer(staging / TOKENIZER, config.vocab_size)
-    found, failed = prove(graph, tokenizer, reference, own_tokenizer)
-    if adapted is not None:
-        path = staging / adapter_graph_path("fp32")
-        worst, wrong = prove_adapters(path, config, adapted)
-        found, failed = {**found, **worst}, failed + wrong
-    if failed:
-        raise ProofError(failed[0])
-    return found
+    places = adapter_graph_path("fp32") if written.asked.adapted is not None else None
+
+    def run(asked: Asked) -> tuple[dict[str, float], list[str]]:
+        found, failed = prove(graph, tokenizer, asked.reference, written.tokenizer)
+        if asked.adapted is not None and places is not None:
+            worst, wrong = prove_adapters(
+                staging / places, config, asked.adapted, asked.reference.float32_error
+            )
+            found, failed = {**found, **worst}, failed + wrong
+        return found, failed
+
+    proven = prove_beyond_float32(run, written.asked, load)
+    if proven.failed:
+        raise ProofError(proven.failed[0])
+    return proven.found, proven.remarks
 
 
 def _choose_graph(graph: GraphKind | None, loaded: Checkpoint) -> GraphKind:
@@ -217,9 +243,9 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         )
 
 
-def _write_companions(checkpoint: Checkpoint, staging: Path) -> None:
+def _write_companions(checkpoint: Checkpoint, model: GPT2, staging: Path) -> None:
     """Write what lies beside the graph: configuration, tokenizer, texts."""
-    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    tokenizer = checkpoint.tokenizer
     config: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
     config["use_cache"] = True
     config["transformers.js_config"] = {"use_external_data_format": {"model.onnx": True}}
@@ -227,14 +253,29 @@ def _write_companions(checkpoint: Checkpoint, staging: Path) -> None:
     for file in map(Path, tokenizer.save_pretrained(staging)):
         if file.name not in TOKENIZER_FILES:
             file.unlink(missing_ok=True)
-    for name in (GENERATION_CONFIG, *TEXTS):
-        source = checkpoint.companions / name if checkpoint.companions else None
-        if source is not None and source.is_file():
+    for name in COMPANIONS:
+        there = (folder / name for folder in checkpoint.companions if (folder / name).is_file())
+        source = next(there, None)
+        if source is not None:
+            check_no_pointer(source)
             if name == GENERATION_CONFIG:
                 read_json_object(source, CheckpointError, remedy="mend it, or take it away")
             shutil.copyfile(source, staging / name)
     if not (staging / GENERATION_CONFIG).exists():
-        GenerationConfig.from_model_config(model.config).save_pretrained(staging)
+        # Not by its save_pretrained, which refuses what older configurations hold.
+        generation = GenerationConfig.from_model_config(model.config)
+        write_json(staging / GENERATION_CONFIG, generation.to_diff_dict())
+
+
+def _generation_remarks(vocab_size: int, staging: Path) -> list[str]:
+    """Return a line for all that generating will not heed, or refuse, of generation_config.json."""
+    defaults = read_generation_defaults(staging)
+    remarks = [f"{GENERATION_CONFIG}: {line}" for line in default_remarks(defaults, vocab_size)]
+    try:
+        GenerationOptions.resolve(usable_defaults(defaults, vocab_size), {})
+    except OptionError as error:
+        remarks.append(f"every generation will fail that says nothing else: {error}")
+    return remarks
 
 
 def _variant(staging: Path, bits: dict[str, int]) -> Variant:
@@ -242,13 +283,13 @@ def _variant(staging: Path, bits: dict[str, int]) -> Variant:
     return Variant(record_files(staging, "fp32"), bits, adapter_graph=adapter_graph)
 
 
-def _manifest(checkpoint: Checkpoint, graph: GraphKind, staging: Path) -> Manifest:
-    bits = {name: 32 for name, tensor in checkpoint.model.named_parameters() if tensor.ndim == 2}
+def _manifest(checkpoint: Checkpoint, model: GPT2, graph: GraphKind, staging: Path) -> Manifest:
+    bits = {name: 32 for name, tensor in model.named_parameters() if tensor.ndim == 2}
     text = staging / "evaluation.txt"
     return Manifest(
         producer=f"pocketgpt {__version__}",
         source=checkpoint.source.name,
-        parameters=sum(parameter.numel() for parameter in checkpoint.model.parameters()),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
         revision=checkpoint.source.revision,
         base=checkpoint.base.name if checkpoint.base else None,
         graph=graph,
@@ -258,4 +299,5 @@ def _manifest(checkpoint: Checkpoint, graph: GraphKind, staging: Path) -> Manife
         variants={"fp32": _variant(staging, bits)},
         evaluation_sha256=sha256(text) if text.is_file() else None,
         companions=record_companions(staging),
+        remarks=(*checkpoint.remarks, *_generation_remarks(model.config.vocab_size, staging)),
     )

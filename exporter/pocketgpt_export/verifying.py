@@ -18,7 +18,8 @@ from pocketgpt.folder.verification import Verification, verify_files
 from pocketgpt.text.tokenizer import Tokenizer
 
 from .proof.adapter import ask_adapted, prove_adapters
-from .proof.prove import prove, tolerance
+from .proof.float64 import Asked, prove_beyond_float32
+from .proof.prove import prove
 from .proof.reference import ask_reference, real_ids
 from .source.checkpoint import Checkpoint, load_checkpoint
 
@@ -61,18 +62,21 @@ def verify(
     found = verify_files(folder, progress)
     if found.failures:
         return dataclasses.replace(found, unproven="files are damaged")
-    try:
+
+    def load() -> Checkpoint:
         if checkpoint is None:
-            loaded = _load_recorded(read_manifest(folder))
-        else:
-            loaded = load_checkpoint(checkpoint, revision, tokenizer=tokenizer, base=base)
+            return _load_recorded(read_manifest(folder))
+        return load_checkpoint(checkpoint, revision, tokenizer=tokenizer, base=base)
+
+    try:
+        loaded = load()
     except PocketGPTError as error:
         if checkpoint is not None:
             raise
         return dataclasses.replace(found, unproven=f"give --checkpoint to prove it: {error}")
     if progress:
         progress(STEP, 0, 1)
-    found = _proven(found, folder, loaded)
+    found = _proven(found, folder, loaded, load)
     if progress:
         progress(STEP, 1, 1)
     return found
@@ -96,7 +100,9 @@ def _fields(sizes: object, labels: Labels | None) -> dict[str, Any]:
     return {**found, "labels": names, "problem_type and pad_token_id": kind}
 
 
-def _proven(found: Verification, folder: Path, loaded: Checkpoint) -> Verification:
+def _proven(
+    found: Verification, folder: Path, loaded: Checkpoint, load: Callable[[], Checkpoint]
+) -> Verification:
     opened = open_folder(folder, "fp32")
     own = loaded.model.config
     expected = _fields(own, labels_of(own.to_dict()))
@@ -108,15 +114,22 @@ def _proven(found: Verification, folder: Path, loaded: Checkpoint) -> Verificati
                 f"{value}"
             )
     reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
+    places = opened.record.adapter_graph
+    adapted = None if places is None else ask_adapted(loaded.merged(), reference.whole[0].ids)
     graph = open_graph(opened.graph_path, opened.config)
     opened.check_kind(graph.contract.kind)
     tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
-    proof, failed = prove(graph, tokenizer, reference, loaded.tokenizer)
-    if opened.record.adapter_graph is not None:
-        adapted = ask_adapted(loaded.model, reference.whole[0].ids)
-        path = folder / opened.record.adapter_graph.path
-        worst, wrong = prove_adapters(path, opened.config, adapted)
-        proof, failed = {**proof, **worst}, failed + wrong
+
+    def run(asked: Asked) -> tuple[dict[str, float], list[str]]:
+        proof, failed = prove(graph, tokenizer, asked.reference, loaded.tokenizer)
+        if asked.adapted is not None and places is not None:
+            worst, wrong = prove_adapters(
+                folder / places.path, opened.config, asked.adapted, asked.reference.float32_error
+            )
+            proof, failed = {**proof, **worst}, failed + wrong
+        return proof, failed
+
+    proven = prove_beyond_float32(run, Asked(reference, adapted), load)
     return dataclasses.replace(
-        found, proof=proof, tolerance=tolerance(reference), failures=tuple(failed)
+        found, proof=proven.found, tolerance=proven.tolerance, failures=tuple(proven.failed)
     )

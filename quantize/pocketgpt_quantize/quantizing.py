@@ -13,6 +13,7 @@ from shutil import disk_usage
 from pocketgpt import OptionError, QuantizationError
 from pocketgpt.engine.graph import Graph
 from pocketgpt.folder.atomic import os_error_line, staging_folder
+from pocketgpt.folder.config import HEAD_MULTIPLE
 from pocketgpt.folder.manifest import Variant, variant_path
 from pocketgpt.folder.opening import OpenFolder, open_folder
 from pocketgpt.text.tokenizer import Tokenizer
@@ -24,7 +25,7 @@ from .measure.labels import MIN_AGREEMENT, TextSet, agreement_of, measure_labels
 from .measure.loading import open_sparingly
 from .measure.quality import BLOCK_BYTES, Passage, measure
 from .measure.tolerance import measure_tolerance
-from .recipes.registry import Recipe, recipe_of
+from .recipes.registry import RECIPES, Recipe, recipe_of
 from .report import VariantReport
 from .texts import Text, read_calibration, read_evaluation
 
@@ -123,13 +124,17 @@ def _check_max_loss(max_loss: float | None) -> None:
 
 
 def _check_graph(opened: OpenFolder, name: str, recipe: Recipe) -> None:
-    graph = opened.manifest.graph
-    if graph != recipe.graph:
-        where = ", where its heads fit" if recipe.graph == "fused" else ""
+    graph, width = opened.manifest.graph, opened.config.head_dim
+    if graph != recipe.graph and width % HEAD_MULTIPLE:  # no graph but this one takes it
+        made = [name for name, other in RECIPES.items() if other.graph == graph]
         raise QuantizationError(
-            f"{opened.folder} holds a {graph} graph, and {name} is made from a {recipe.graph} "
-            f"one: export the checkpoint again with --graph {recipe.graph} "
-            f"(graph={recipe.graph!r}){where}"
+            f"{opened.folder} has heads of {width}, and {name} takes heads of a multiple of "
+            f"{HEAD_MULTIPLE}: beside fp32 there can be {', '.join(made)} of this checkpoint"
+        )
+    if graph != recipe.graph:
+        raise QuantizationError(
+            f"{opened.folder} holds a {graph} graph, and {name} is made from a {recipe.graph} one: "
+            f"export the checkpoint again with --graph {recipe.graph} (graph={recipe.graph!r})"
         )
     if opened.config.labels is not None and not recipe.classifiers:
         raise QuantizationError(
@@ -191,7 +196,7 @@ def _figures(
     passage = Passage.of(text, tokenizer, config, room)
     if progress:
         size = passage.disk_bytes * config.vocab_size / 1e9
-        progress(f"measuring, with {size:.1g} GB of disk", 1, 1)
+        progress(f"measuring, with up to {max(size, 0.1):.1f} GB of disk", 1, 1)
     return measure(passage, fp32, variants, distributions, measuring), passage.token_ids
 
 

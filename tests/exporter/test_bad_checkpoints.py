@@ -48,7 +48,10 @@ CASES: dict[str, tuple[Damage, str]] = {
         lambda folder: edit_config(folder, model_type="llama"),
         "checkpoint of type 'llama'; PocketGPT exports 'gpt2' alone",
     ),
-    "no model type": (lambda folder: edit_config(folder, model_type=None), "of type None"),
+    "no model type": (
+        lambda folder: edit_config(folder, model_type=None, architectures=["OtherLMHeadModel"]),
+        r'has no model_type.*add "model_type": "gpt2"',
+    ),
     "cross-attention": (
         lambda folder: edit_config(folder, add_cross_attention=True),
         r"has cross-attention \(add_cross_attention\)",
@@ -64,7 +67,7 @@ CASES: dict[str, tuple[Damage, str]] = {
     ),
     "no tokenizer": (
         lambda folder: remove(folder, "tokenizer.json", "vocab.json", "merges.txt"),
-        r"has no tokenizer: neither tokenizer\.json nor vocab\.json with merges\.txt; copy them",
+        r"has no tokenizer: neither tokenizer\.json, nor vocab\.json with merges\.txt, .* copy them",
     ),
     "truncated tokenizer": (
         lambda folder: truncate(folder / "tokenizer.json", 500),

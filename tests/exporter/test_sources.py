@@ -281,7 +281,7 @@ def test_tokenizer_beyond_the_embedding(make_checkpoint: Callable[..., Path]) ->
 def test_tokenizer_of_another_kind(make_checkpoint: Callable[..., Path]) -> None:
     checkpoint = make_checkpoint()
     fields = json.loads((checkpoint / "tokenizer.json").read_text("utf-8"))
-    fields["decoder"] = {"type": "Fuse"}
+    fields["decoder"] = {"type": "BPEDecoder", "suffix": "</w>"}
     (checkpoint / "tokenizer.json").write_text(json.dumps(fields), "utf-8")
     with pytest.raises(CheckpointError, match="byte-level BPE"):
         load_checkpoint(checkpoint)

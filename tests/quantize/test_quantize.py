@@ -82,6 +82,22 @@ def test_portable_graph(tiny_copy: Path) -> None:
     assert contents(tiny_copy) == before
 
 
+@pytest.mark.parametrize("variant", ["int8", "q4", "fp16"])
+def test_heads_of_a_width_that_no_fused_graph_takes(tiny_copy: Path, variant: str) -> None:
+    """Nobody is sent to an export that would send back."""
+    for name, change in (
+        ("pocketgpt.json", {"graph": "portable"}),
+        ("config.json", {"n_head": 32}),
+    ):
+        fields = json.loads((tiny_copy / name).read_text("utf-8"))
+        (tiny_copy / name).write_text(json.dumps(fields | change), "utf-8")
+    with pytest.raises(QuantizationError, match=r"heads of 4, .* can be int8_static") as caught:
+        quantize(tiny_copy, [variant])
+    assert "--graph" not in str(caught.value)
+    with pytest.raises(OptionError, match=r"heads of 4, .*merge the adapter, export --base"):
+        pocketgpt.load(tiny_copy, "fp32", adapters={"any": tiny_copy})
+
+
 @pytest.mark.parametrize("variants", [["q3"], ["int8", "fp64"], [""], ["fp32"]])
 def test_unknown_variant(tiny_copy: Path, variants: list[str]) -> None:
     before = contents(tiny_copy.parent)
@@ -176,6 +192,7 @@ def test_progress_finishes_every_step(tiny_copy: Path) -> None:
     assert steps == [
         "quantizing to int8",
         "quantizing to q4",
+        "measuring, with up to 0.1 GB of disk",
         "measuring fp32",
         "measuring int8",
         "measuring q4",

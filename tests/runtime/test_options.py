@@ -324,9 +324,27 @@ def test_calls_go_before_the_folders_defaults() -> None:
     assert (options.temperature, options.top_k, options.top_p) == (0.5, 50, 0.7)
 
 
-def test_a_bad_default_of_the_folder_is_refused_by_name() -> None:
-    with pytest.raises(OptionError, match="temperature should be above 0"):
-        GenerationOptions.resolve({"temperature": -1}, {})
+def test_a_bad_default_of_the_folder_is_refused_by_its_file() -> None:
+    folder = {"temperature": -1, "repetition_penalty": 1.5}
+    says = "the folder's generation_config.json: temperature should be above 0.*give temperature"
+    with pytest.raises(OptionError, match=says):
+        GenerationOptions.resolve(folder, {"do_sample": True})
+    given = {"do_sample": True, "temperature": 0.5}
+    assert GenerationOptions.resolve(folder, given).temperature == 0.5
+    with pytest.raises(OptionError, match=r"^temperature should be above 0"):
+        GenerationOptions.resolve(folder, {"do_sample": True, "temperature": 0})
+
+
+@pytest.mark.parametrize(
+    "folder", [{"temperature": 0.0}, {"top_p": 0}, {"typical_p": 7}, {"length_penalty": 99}]
+)
+def test_a_bad_default_that_nothing_reads_is_passed_over(folder: dict[str, Any]) -> None:
+    assert GenerationOptions.resolve(folder, {}) == GenerationOptions()
+
+
+def test_two_defaults_of_the_folder_that_do_not_go_together_are_the_folders() -> None:
+    with pytest.raises(OptionError, match=r"generation_config\.json: num_return_sequences=3"):
+        GenerationOptions.resolve({"num_return_sequences": 3}, {})
 
 
 def test_options_are_frozen() -> None:

@@ -14,10 +14,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from pocketgpt import CheckpointError, MissingExtraError, __version__
 from pocketgpt.engine.contract import CONTEXT_PROPERTY, SCORE_WEIGHT
+from pocketgpt.folder.config import HEAD_MULTIPLE
 
-from ..source.assemble import quiet_transformers
-from ..source.classifier import GPT2, LM_HEAD, as_language_model
+from ..source.classifier import GPT2, as_language_model
 from ..source.locate import one_line
+from ..source.names import HEAD
+from ..source.quiet import quiet_transformers
 
 PORTABLE_OPSET = 18
 SAMPLE_TOKENS = 16
@@ -71,22 +73,24 @@ def trace_portable(model: GPT2, path: Path) -> None:
         program = ir.load(Path(scratch) / "model.onnx")
         program.producer_name, program.producer_version = "pocketgpt", __version__
         program.metadata_props[CONTEXT_PROPERTY] = str(model.config.n_positions)
-        _tie_head(program.graph, LM_HEAD if isinstance(model, GPT2LMHeadModel) else SCORE_WEIGHT)
+        _tie_head(program.graph, HEAD if isinstance(model, GPT2LMHeadModel) else SCORE_WEIGHT)
         ir.save(program, path, external_data=f"{path.name}_data")
 
 
 def _check_config(config: GPT2Config) -> None:
     """Refuse by name the two configurations that Optimum's tracer is known to fail on."""
+    fits = config.n_embd // config.n_head % HEAD_MULTIPLE == 0
+    fused = "use the fused one, --graph fused (graph='fused')"
+    way_out = fused if fits else "the fused one does not take its heads, so none does"
     if config.n_positions < MIN_POSITIONS:
         raise CheckpointError(
             "the portable graph is traced with two tokens after two, which a context of "
-            f"{config.n_positions} has no room for; use the fused one, --graph fused "
-            "(graph='fused')"
+            f"{config.n_positions} has no room for; {way_out}"
         )
     if config.activation_function == "xielu":  # its numbers are bfloat16 in transformers
         raise CheckpointError(
             "the activation xielu computes in bfloat16, which the portable graph's operators do "
-            "not; use the fused one, --graph fused (graph='fused')"
+            f"not; {way_out}"
         )
 
 

@@ -10,22 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import GPT2ForSequenceClassification, PreTrainedTokenizerFast
 
-from ..source.assemble import quiet_transformers
 from ..source.classifier import GPT2
+from ..source.quiet import quiet_transformers
 from .pooled import Pooled, ask_pooled
 from .tokenizer import ENGLISH
 
-Logits = NDArray[np.float32]
+Logits = NDArray[np.floating[Any]]
 
 PROOF_TOKENS = 48
 TAIL_TOKENS = 8
-TEXT_CHARACTERS = 20_000
+TEXT, TEXT_CHARACTERS = "evaluation.txt", 20_000
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Reference:
     prompt, `prompt_tokens` long, contains EOS and ends in it. `context` has the last logits of
     random and real ids that fill the whole context. `eos_token_id` also pads the proof's batch.
     `pooled` is a classifier's own answer to a batch of texts.
+    `float32_error` is what PyTorch's float32 is off these logits by, where they are in float64.
     """
 
     whole: tuple[Expected, ...]
@@ -52,19 +54,24 @@ class Reference:
     context: tuple[Expected, ...]
     eos_token_id: int
     pooled: Pooled | None = None
+    float32_error: float = 0.0
+
+    @property
+    def cases(self) -> tuple[Expected, ...]:
+        """All sequences."""
+        return (*self.whole, self.with_eos, *self.context)
 
     @property
     def largest(self) -> float:
         """Largest magnitude of a logit."""
-        cases = (*self.whole, self.with_eos, *self.context)
-        return max(float(np.abs(case.logits).max()) for case in cases)
+        return max(float(np.abs(case.logits).max()) for case in self.cases)
 
 
 def ask_reference(model: GPT2, text_ids: Sequence[int]) -> Reference:
     """Run PyTorch (float32, eager attention) over everything the proof compares.
 
     Args:
-        model: the checkpoint.
+        model: the checkpoint, an adapter at work in it if there is one.
         text_ids: token ids of real text, at least one; repeated where they are too few.
     """
     config = model.config
@@ -91,11 +98,11 @@ def ask_reference(model: GPT2, text_ids: Sequence[int]) -> Reference:
     )
 
 
-def real_ids(tokenizer: PreTrainedTokenizerFast, companions: Path | None) -> list[int]:
+def real_ids(tokenizer: PreTrainedTokenizerFast, companions: Sequence[Path]) -> list[int]:
     """Return token ids of real text: the beginning of evaluation.txt, or a few English lines."""
-    text = companions / "evaluation.txt" if companions else None
+    text = next((f / TEXT for f in companions if (f / TEXT).is_file()), None)
     beginning = ENGLISH
-    if text and text.is_file():
+    if text is not None:
         with text.open(encoding="utf-8", errors="replace") as file:
             beginning = file.read(TEXT_CHARACTERS)
     with quiet_transformers():  # it warns of texts beyond the context, which are cut

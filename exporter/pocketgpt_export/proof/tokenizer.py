@@ -11,7 +11,7 @@ from pocketgpt.text.detokenizer import decoder_kinds, decoder_of
 from pocketgpt.text.text_stream import TextStream
 from pocketgpt.text.tokenizer import Tokenizer
 
-from ..source.assemble import quiet_transformers
+from ..source.quiet import quiet_transformers
 
 ENGLISH = (
     "Once upon a time, in a village by the sea, there lived a clock-maker who couldn't tell the "

@@ -9,21 +9,17 @@ import copy
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
 
 from pocketgpt import CheckpointError
 from pocketgpt.engine.contract import SCORE_WEIGHT
 from pocketgpt.folder.json_file import read_json_object
 
-from .adapter import CONFIG
+from .adapter import CONFIG, read_tensors
 from .classifier import GPT2, settle_labels
-from .locate import one_line
-from .weights import read_pickle
 
 CLASSIFICATION = "SEQ_CLS"  # PEFT's TaskType
-_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def with_adapters_head(model: GPT2, adapter: Path) -> GPT2:
@@ -39,9 +35,8 @@ def with_adapters_head(model: GPT2, adapter: Path) -> GPT2:
     fields = read_json_object(adapter / CONFIG, CheckpointError, remedy="copy the adapter again")
     if fields.get("task_type") != CLASSIFICATION or not isinstance(model, GPT2LMHeadModel):
         return model
-    heads = [
-        tensor for name, tensor in _weights(adapter).items() if name.endswith(f".{SCORE_WEIGHT}")
-    ]
+    tensors = read_tensors(adapter)
+    heads = [tensor for name, tensor in tensors.items() if name.endswith(f".{SCORE_WEIGHT}")]
     width = model.config.n_embd
     if len(heads) != 1 or heads[0].ndim != 2 or heads[0].shape[1] != width:
         raise CheckpointError(
@@ -62,15 +57,3 @@ def with_adapters_head(model: GPT2, adapter: Path) -> GPT2:
     classifier.requires_grad_(False)
     classifier.train(False)
     return classifier
-
-
-def _weights(adapter: Path) -> dict[str, Tensor]:
-    path = next((adapter / name for name in _FILES if (adapter / name).is_file()), None)
-    if path is None:
-        raise CheckpointError(f"{adapter} has no weights: none of {', '.join(_FILES)}")
-    if path.suffix != ".safetensors":
-        return read_pickle(path)
-    try:
-        return load_file(path)
-    except Exception as error:  # safetensors' own error is not an OSError
-        raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from error

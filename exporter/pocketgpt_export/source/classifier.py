@@ -13,14 +13,14 @@ from pocketgpt import CheckpointError
 from pocketgpt.engine.contract import SCORE_WEIGHT
 from pocketgpt.folder.labels import ARCHITECTURE, labels_of
 
-GPT2 = GPT2LMHeadModel | GPT2ForSequenceClassification
+from .names import HEAD
 
-LM_HEAD = "lm_head.weight"
+GPT2 = GPT2LMHeadModel | GPT2ForSequenceClassification
 
 
 def model_class(config: GPT2Config, tensors: Mapping[str, Tensor]) -> type[GPT2]:
     """Return the class of a checkpoint: a classifier where config.json or the weights say so."""
-    scored = SCORE_WEIGHT in tensors and LM_HEAD not in tensors
+    scored = SCORE_WEIGHT in tensors and HEAD not in tensors
     if scored or ARCHITECTURE in (config.architectures or ()):
         return GPT2ForSequenceClassification
     return GPT2LMHeadModel

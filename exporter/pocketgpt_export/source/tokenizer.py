@@ -2,27 +2,44 @@
 
 transformers makes a tokenizer.json of the older files: vocab.json with merges.txt (GPT-2's own),
 vocab.txt (BERT's, which most Chinese GPT-2s have), spiece.model (SentencePiece's, Japanese and
-Korean ones).
+Korean ones). What a later transformers wrote is said in words that the installed one knows.
 """
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
+import transformers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pocketgpt import CheckpointError, MissingExtraError
+from pocketgpt.folder.atomic import write_json
 from pocketgpt.folder.config import CONFIG
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.text.detokenizer import Detokenizer
 
-from .assemble import quiet_transformers
+from .formats import check_no_pointer
 from .locate import one_line
+from .quiet import quiet_transformers
 
-_SETTINGS = "tokenizer_config.json"
+SETTINGS = "tokenizer_config.json"
+TEMPLATE = "chat_template.jinja"
+FILES = (
+    *("tokenizer.json", SETTINGS, "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "vocab.txt", TEMPLATE),
+)
 _SENTENCEPIECE = ("sentencepiece", "google.protobuf")
+# What transformers 5 writes of the program; its classes have other names there.
+_OF_TRANSFORMERS_5 = ("backend", "is_local", "local_files_only")
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Tell whether a folder has a tokenizer's files."""
+    return _files(folder) is not None
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -33,22 +50,91 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         MissingExtraError: its file is SentencePiece's, and what reads that is not installed.
     """
     files = _files(folder)
-    named = _class_name(folder)
-    if files == "spiece":
-        _check_sentencepiece(folder, named)
+    if files is None:
+        raise CheckpointError(
+            f"{folder} has no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, "
+            "vocab.txt or spiece.model; copy them from the model it was trained from, or give that "
+            "by --tokenizer FOLDER (tokenizer=...)"
+        )
+    if files == "spiece.model":
+        _check_sentencepiece(folder)
     try:
         with quiet_transformers():
-            kind: Any = BertTokenizerFast if files == "vocab.txt" and not named else AutoTokenizer
-            tokenizer: PreTrainedTokenizerFast = kind.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+            tokenizer = _read_tokenizer(folder, files)
+    except CheckpointError:
+        raise
     except Exception as error:  # transformers and tokenizers raise many kinds, even plain Exception
         raise CheckpointError(f"{folder}'s tokenizer cannot be read: {one_line(error)}") from error
-    check_kind(tokenizer, folder)
+    _check_kind(tokenizer, folder)
     return tokenizer
 
 
-def check_kind(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def _read_tokenizer(folder: Path, files: str) -> PreTrainedTokenizerFast:
+    """Read a tokenizer as transformers does, in words that the installed one knows."""
+    for name in FILES:
+        check_no_pointer(folder / name)
+    settings = _read(folder / SETTINGS)
+    known = _in_known_words(settings, folder)
+    if "tokenizer_class" not in known and not _read(folder / CONFIG).get("model_type"):
+        known = {**known, "tokenizer_class": "GPT2TokenizerFast"}  # a model folder of 2019
+    if files == "vocab.txt" and _class_name(folder) is None:
+        known = {**known, "tokenizer_class": "BertTokenizerFast"}
+    if known == settings:
+        return _auto(folder)
+    with TemporaryDirectory() as scratch:
+        for path in (*(folder / name for name in (*FILES, CONFIG)), *folder.glob("*.model")):
+            if path.is_file():
+                shutil.copyfile(path, Path(scratch) / path.name)
+        write_json(Path(scratch) / SETTINGS, known)
+        tokenizer = _auto(Path(scratch))
+    tokenizer.name_or_path = str(folder)
+    tokenizer.init_kwargs["name_or_path"] = str(folder)
+    return tokenizer
+
+
+def own_template(folder: Path) -> str | None:
+    """Return the chat template that a folder has, be it without a tokenizer; None for none."""
+    if (folder / TEMPLATE).is_file():
+        check_no_pointer(folder / TEMPLATE)
+        return (folder / TEMPLATE).read_text("utf-8")
+    template = _read(folder / SETTINGS).get("chat_template")
+    return template if isinstance(template, str) else None
+
+
+def _auto(folder: Path) -> PreTrainedTokenizerFast:
+    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    return tokenizer
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    return read_json_object(path, CheckpointError, remedy="copy it again")
+
+
+def _in_known_words(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Say what transformers 5 wrote as the installed transformers 4 understands it."""
+    if not settings or int(transformers.__version__.split(".")[0]) >= 5:
+        return settings
+    known = {name: value for name, value in settings.items() if name not in _OF_TRANSFORMERS_5}
+    extra = known.get("extra_special_tokens")
+    if isinstance(extra, list):  # there the additional ones are called so
+        del known["extra_special_tokens"]
+        named_so = known.get("additional_special_tokens") or []
+        known["additional_special_tokens"] = [*named_so, *(t for t in extra if t not in named_so)]
+    named = known.get("tokenizer_class")
+    if isinstance(named, str) and not hasattr(transformers, named):
+        # A class of none but tokenizer.json; with vocab.json alone config.json's type tells it.
+        known["tokenizer_class"] = "PreTrainedTokenizerFast"
+        if not (folder / "tokenizer.json").is_file():
+            del known["tokenizer_class"]
+    known.pop("auto_map", None)  # code that is never run
+    return known
+
+
+def _check_kind(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Refuse a tokenizer that has no tokenizer.json, or whose text cannot come token by token.
 
     Raises:
@@ -71,45 +157,29 @@ def check_kind(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
         ) from error
 
 
-def _files(folder: Path) -> str:
-    """Return what a folder's tokenizer is made of.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+def _files(folder: Path) -> str | None:
+    """Return what a folder's tokenizer is made of; None where it has none."""
     if (folder / "tokenizer.json").is_file():
         return "tokenizer.json"
     if all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
         return "vocab.json"
     if (folder / "vocab.txt").is_file():
         return "vocab.txt"
-    if any(folder.glob("*.model")):
-        return "spiece"
-    raise CheckpointError(
-        f"{folder} has no tokenizer: neither tokenizer.json, nor vocab.json with merges.txt, "
-        "vocab.txt or spiece.model; copy them from the model it was trained from, or give that by "
-        "--tokenizer FOLDER (tokenizer=...)"
-    )
+    return "spiece.model" if any(folder.glob("*.model")) else None
 
 
 def _class_name(folder: Path) -> str | None:
     """Return the tokenizer class that a folder names, in the order of transformers' own reading."""
-    for name in (_SETTINGS, CONFIG):
-        if (folder / name).is_file():
-            fields = read_json_object(
-                folder / name, CheckpointError, remedy="copy the checkpoint again"
-            )
-            if isinstance(found := fields.get("tokenizer_class"), str):
-                return found
-    return None
+    found = (_read(folder / name).get("tokenizer_class") for name in (SETTINGS, CONFIG))
+    return next((name for name in found if isinstance(name, str)), None)
 
 
-def _check_sentencepiece(folder: Path, named: str | None) -> None:
+def _check_sentencepiece(folder: Path) -> None:
     model = next(folder.glob("*.model")).name
-    if named is None:
+    if _class_name(folder) is None:
         raise CheckpointError(
             f"{folder} has a SentencePiece tokenizer ({model}) and says nowhere of which class: "
-            f'write {{"tokenizer_class": "T5Tokenizer"}}, or the class it is of, to {_SETTINGS}'
+            f'write {{"tokenizer_class": "T5Tokenizer"}}, or the class it is of, to {SETTINGS}'
         )
     missing = [name for name in _SENTENCEPIECE if not _is_installed(name)]
     if missing:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -14,7 +16,18 @@ from pocketgpt import CheckpointError
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.paths import is_plain_name
 
+from .formats import check_no_pointer, no_weights
 from .locate import WEIGHTS, one_line
+from .numpy_pickles import NUMPY_NUMBERS
+
+# Where a trainer keeps the model's tensors beside its own state.
+_STATES = ("state_dict", "model_state_dict", "model", "module")
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+
+
+def has_weights(folder: Path) -> bool:
+    """Tell whether a folder has weights that `read_weights` would read."""
+    return any((folder / name).is_file() for name in WEIGHTS)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -32,24 +45,28 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             for file in files:
                 tensors |= _read_file(file)
             return tensors
-    raise CheckpointError(f"{folder} has no weights: none of {', '.join(WEIGHTS)}")
+    raise no_weights(folder)
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """Read a PyTorch file that holds a dict of tensors and plain values.
+    """Read a PyTorch file that holds a dict of tensors, plain values and NumPy's numbers.
 
     Raises:
         CheckpointError: it is missing, damaged, or holds anything else.
     """
+    check_no_pointer(path)
     try:
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        with torch.serialization.safe_globals([*NUMPY_NUMBERS]):
+            content = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except Exception as error:  # a damaged pickle raises anything
         if "weights_only" in str(error) or "Unsupported" in str(error):
+            found = _GLOBAL.search(str(error))
+            what = f"holds a {found[1]}, which is code" if found else "holds more than tensors"
             raise CheckpointError(
-                f"{path} cannot be read as tensors alone, and PocketGPT runs no code from a "
-                "checkpoint: save its state_dict again, as safetensors if you can"
+                f"{path} {what}, and PocketGPT runs no code from a checkpoint: save it again with "
+                "tensors and plain numbers alone, its state_dict as safetensors if you can"
             ) from error
         raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from error
     if not isinstance(content, dict):
@@ -58,6 +75,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 def _shards(index: Path) -> list[Path]:
+    check_no_pointer(index)
     places = read_json_object(index, CheckpointError, remedy="copy the checkpoint again")
     weight_map = places.get("weight_map")
     names = list(weight_map.values()) if isinstance(weight_map, dict) else []
@@ -71,12 +89,23 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
+    check_no_pointer(path)
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return _with_aliases(load_file(path), path)
         except Exception as error:  # safetensors' own error is not an OSError, and torch's vary
             raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from error
-    return check_tensors(read_pickle(path), path)
+    content = read_pickle(path)
+    inner = next((content[name] for name in _STATES if isinstance(content.get(name), dict)), None)
+    return check_tensors(content if inner is None else inner, path)
+
+
+def _with_aliases(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Add what `safetensors.torch.save_model` left out: names of a tensor that has another, too."""
+    with safe_open(path, "pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+    aliases = {name: tensors[kept] for name, kept in metadata.items() if kept in tensors}
+    return {**aliases, **tensors}
 
 
 def check_tensors(content: dict[Any, Any], path: Path) -> dict[str, Tensor]:

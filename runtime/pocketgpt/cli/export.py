@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from ..extras import needs_extra
-from .console import checks_table, print_json, progress_bars, result_console
+from .console import (
+    checks_table,
+    print_json,
+    progress_bars,
+    progress_console,
+    result_console,
+)
 from .options import JsonOption
 
 
@@ -61,6 +67,8 @@ def export(
             overwrite=overwrite,
             progress=progress,
         )
+    for remark in manifest.remarks:
+        progress_console.print(f"note: {remark}", highlight=False, markup=False, soft_wrap=True)
     if json:
         print_json(manifest)
         return

@@ -37,6 +37,10 @@ _KNOWN = {
 # Other ways to begin change the base's weights too, and need them when the adapter is loaded.
 _PLAIN_INITS = (True, False, None, "gaussian", "orthogonal", "eva")
 
+# A key of rank_pattern or alpha_pattern: a product's name or its end, dots escaped or not.
+_NAME = re.compile(r"\^?\w+(\\?\.\w+)*", re.ASCII)
+_LONGEST_NAME = 200
+
 Floats = NDArray[np.float32]
 
 
@@ -145,13 +149,17 @@ def _is_positive(value: object) -> bool:
 
 
 def _of_pattern(patterns: object, product: str, default: Any) -> Any:
-    """Return the first pattern's number that matches a product's name, as PEFT looks it up."""
+    """Return the first pattern's number that matches a product's name, as PEFT looks it up.
+
+    PEFT takes any regular expression, of which a stranger's may never end: names alone are taken.
+    """
     for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
-        try:
-            matches = re.match(rf"(.*\.)?({pattern})$", product)
-        except re.error:
-            raise AdapterError(f"the adapter's pattern {pattern!r} cannot be read") from None
-        if matches:
+        if len(pattern) > _LONGEST_NAME or not _NAME.fullmatch(pattern):
+            raise AdapterError(
+                f"the adapter's pattern {pattern!a:.80} is no plain name of a product: merge it, "
+                "export --base"
+            )
+        if re.match(rf"(.*\.)?({pattern})$", product):
             if not _is_positive(value):
                 raise AdapterError(f"the adapter's pattern {pattern!r} gives {value!r}")
             return value

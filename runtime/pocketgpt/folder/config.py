@@ -14,6 +14,7 @@ from .paths import check_inside
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
+HEAD_MULTIPLE = 8  # of which the fused graph's heads are: GroupQueryAttention takes no others
 LARGEST_SIZE = 2**31 - 1  # what ONNX Runtime's kernels count dimensions by
 SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
 

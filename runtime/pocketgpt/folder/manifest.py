@@ -106,7 +106,8 @@ class Manifest:
     `parameters` counts its weights; `proof` holds the worst absolute differences between the fp32
     graph's logits and PyTorch's, by check, and how many texts the tokenizers treat differently;
     `evaluation_sha256` names the text that the latest `quality` figures were measured on;
-    `companions` are the files beside the graphs: configuration, tokenizer, texts.
+    `companions` are the files beside the graphs: configuration, tokenizer, texts; `remarks` are
+    lines about what the checkpoint holds and the folder does not, or comes from elsewhere.
 
     `installing` is what it will be once the variants that are being installed are in place; read
     by `read_manifest`, there is none.
@@ -128,6 +129,7 @@ class Manifest:
     base: str | None = None
     tokenizer: str | None = None
     companions: tuple[FileRecord, ...] = ()
+    remarks: tuple[str, ...] = ()
     installing: Manifest | None = None
     format_version: int = FORMAT_VERSION
 
@@ -147,6 +149,7 @@ class Manifest:
         require("evaluation_sha256", text, text is None or is_sha256(text))
         count = self.parameters
         require("parameters", count, count is None or is_whole(count, 0))
+        require("remarks", self.remarks, all(map(is_line, self.remarks)))
         require("variants", self.variants, bool(self.variants))
         for name, variant in self.variants.items():
             require("a variant's name", name, is_plain_name(name))
@@ -281,7 +284,10 @@ def _manifest_of(fields: Mapping[str, Any], *, whole: bool = True) -> Manifest:
     companions = tuple(_record_of(FileRecord, record) for record in fields.get("companions", ()))
     installing = fields.get("installing")
     after = _manifest_of(installing, whole=False) if whole and installing is not None else None
+    remarks = fields.get("remarks", [])
+    require("remarks", remarks, isinstance(remarks, list))
     rest = {"variants": variants, "companions": companions, "installing": after}
+    rest["remarks"] = tuple(remarks)
     return _record_of(Manifest, {**fields, **rest})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import onnxruntime as ort
 
 from ..errors import ModelFolderError, OptionError
-from .config import ModelConfig, read_config, read_generation_defaults
+from .config import HEAD_MULTIPLE, ModelConfig, read_config, read_generation_defaults
 from .file_record import check_files
 from .manifest import (
     MANIFEST,
@@ -145,6 +145,12 @@ def check_has_places(folder: Path, manifest: Manifest, record: Variant) -> None:
         OptionError: it has none.
     """
     if record.adapter_graph is None:
+        width = read_config(folder).head_dim
+        if width % HEAD_MULTIPLE:
+            raise OptionError(
+                f"{folder} has heads of {width}, and places for LoRA adapters take heads of a "
+                f"multiple of {HEAD_MULTIPLE}: merge the adapter, export --base"
+            )
         graph = " --graph fused" if manifest.graph != "fused" else ""
         raise OptionError(
             f"{folder} has no places for LoRA adapters: export its checkpoint again with{graph} "

@@ -22,6 +22,7 @@ from ..folder.manifest import Manifest
 from ..folder.opening import open_folder
 from ..text.tokenizer import Tokenizer
 from .beam import BeamSearch
+from .folder_defaults import usable_defaults
 from .option_types import GenerationOptionsDict, OneTextOptionsDict
 from .options import GenerationOptions
 from .prefix_cache import PrefixCache
@@ -72,7 +73,7 @@ class TextGenerator:
         self.vocabulary = Vocabulary(tokenizer, graph.config.vocab_size)
         self.graph = graph
         self.adapters = MappingProxyType(dict(adapters))
-        self._defaults = defaults
+        self._defaults = usable_defaults(defaults, graph.config.vocab_size)
         self._open_again: Callable[[], Self] | None = None
 
     def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:

@@ -9,10 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import OptionError
+from ..folder.config import GENERATION_CONFIG
 from .option_fields import OptionFields
 from .option_kinds import FrozenMapping
 
 DEFAULT_NEW_TOKENS = 20  # transformers' default when neither length is given
+_OF_BEAMS = ("length_penalty", "early_stopping")
 CONSTRAINTS = ("json_schema", "regex", "grammar")
 
 
@@ -93,10 +95,12 @@ class GenerationOptions(OptionFields):
     def resolve(cls, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> GenerationOptions:
         """Combine a folder's generation_config.json with a call's keyword arguments.
 
-        Keys of `defaults` that are no options (versions, say) are passed over, and so is a null.
+        Keys of `defaults` that are no options (versions, say) are passed over, and so are a null
+        and a value out of range of an option that then says nothing: a temperature without draws.
 
         Raises:
-            OptionError: `given` has an unknown option, or a value is out of range.
+            OptionError: `given` has an unknown option, or a value is out of range; the message says
+                so where it is the folder's.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(given) - known)
@@ -106,10 +110,16 @@ class GenerationOptions(OptionFields):
             )
         folder = {
             name: defaults[name]
-            for name in known - {"logits_processor"}
+            for name in known - {"logits_processor", *given}
             if defaults.get(name) is not None
         }
-        return cls(**{**folder, **given})
+        folder = _readable(folder, {**folder, **given})
+        try:
+            return cls(**folder, **given)
+        except OptionError as error:
+            if not given:
+                raise OptionError(f"the folder's {GENERATION_CONFIG}: {error}") from None
+            raise
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Check that every token id is in the vocabulary.
@@ -140,9 +150,39 @@ class GenerationOptions(OptionFields):
         if self.max_length <= prompt_length:
             raise OptionError(
                 f"max_length is {self.max_length} and the prompt alone has {prompt_length} tokens; "
-                "raise it, or use max_new_tokens"
+                f"raise it, the call's or the folder's in {GENERATION_CONFIG}, or use "
+                "max_new_tokens"
             )
         return self.max_length - prompt_length
+
+
+def _readable(folder: Mapping[str, Any], together: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a folder's values without those out of range that nothing reads.
+
+    Args:
+        folder: its values.
+        together: these and the call's, which say whether tokens are drawn, and beams searched.
+
+    Raises:
+        OptionError: one is out of range and would be read; the message names the folder's file.
+    """
+    kept = {}
+    for field in dataclasses.fields(OptionFields):
+        if field.name not in folder:
+            continue
+        try:
+            field.metadata["kind"].read(field.name, folder[field.name])
+        except OptionError as error:
+            drawn = together.get("do_sample", False) or not field.metadata["drawing"]
+            searched = together.get("num_beams", 1) != 1 or field.name not in _OF_BEAMS
+            if drawn and searched:
+                raise OptionError(
+                    f"the folder's {GENERATION_CONFIG}: {error}; mend it there, or give "
+                    f"{field.name} with the call"
+                ) from None
+        else:
+            kept[field.name] = folder[field.name]
+    return kept
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

@@ -78,7 +78,10 @@ def resolve_prompt(
     prompt_ids = tokenizer.encode(prompt, add_special_tokens=options.add_special_tokens)
     if not prompt_ids:
         if options.bos_token_id is None:
-            raise OptionError("an empty prompt needs a bos_token_id, and the folder has none")
+            raise OptionError(
+                "an empty prompt needs a bos_token_id, and the folder's generation_config.json "
+                "names none that is in the vocabulary"
+            )
         prompt_ids = [options.bos_token_id]
     if len(prompt_ids) > config.n_positions:
         raise OptionError(

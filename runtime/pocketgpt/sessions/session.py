@@ -112,7 +112,10 @@ class Session:
             raise OptionError("a session keeps its whole text: no context_overflow='reprefill'")
         if not self.token_ids:
             if resolved.bos_token_id is None:
-                raise OptionError("an empty session needs a bos_token_id, and the folder has none")
+                raise OptionError(
+                    "an empty session needs a bos_token_id, and the folder's "
+                    "generation_config.json names none that is in the vocabulary"
+                )
             self.token_ids.append(resolved.bos_token_id)
         resolved.new_token_budget(len(self.token_ids))
 
