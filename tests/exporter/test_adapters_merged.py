@@ -140,7 +140,9 @@ def test_a_whole_model_that_has_an_adapter_beside(
     """A base given says that the adapter is meant; without one the model is."""
     base, folder = make_checkpoint("base"), make_checkpoint("both")
     train(base_model(base), folder)
-    assert load_checkpoint(folder).adapter is None
+    whole = load_checkpoint(folder)
+    assert whole.adapter is None
+    assert "--base merges the adapter" in whole.remarks[0]
     loaded = load_checkpoint(folder, base=base)
     with torch.inference_mode():
         found = loaded.merged()(torch.tensor([IDS])).logits[0]

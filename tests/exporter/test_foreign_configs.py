@@ -111,6 +111,19 @@ def test_generation_values_of_a_configuration(
     assert len(pocketgpt.load(tmp_path / "model").generate("the cat").token_ids) > 1
 
 
+def test_common_names_of_the_sizes(make_checkpoint: Callable[..., Path]) -> None:
+    folder = make_checkpoint(n_layer=1, n_positions=48)
+    edit_config(
+        folder,
+        *("n_layer", "n_positions", "n_embd", "n_head"),
+        num_hidden_layers=1,
+        max_position_embeddings=48,
+        hidden_size=32,
+        num_attention_heads=4,
+    )
+    assert_same(load_checkpoint(folder).model, tiny_model(n_layer=1, n_positions=48))
+
+
 @pytest.mark.parametrize("dropped", [("model_type",), ("model_type", "architectures")])
 def test_configuration_of_2019(
     dropped: tuple[str, ...], make_checkpoint: Callable[..., Path]

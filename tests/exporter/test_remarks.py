@@ -35,6 +35,8 @@ def test_generation_config_and_ids(
     assert [line for line in done.stderr.splitlines() if line.startswith("note: ")] == [
         f"note: {remark}" for remark in remarks
     ]
+    shown = cli("inspect", tmp_path / "model").stdout
+    assert all(remark in shown for remark in remarks)
     for name in ("eos_token_id (50256)", "guidance_scale (1.5)", "temperature"):
         assert sum(name in remark for remark in remarks) == 1
 

@@ -14,6 +14,7 @@ from pocketgpt.folder.config import CONFIG, GENERATION_CONFIG
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.manifest import TEXTS
 
+from .adapter import CONFIG as ADAPTER
 from .adapter import Adapter, adapt, check_adapter, is_adapter, merge_adapter
 from .adapter_head import with_adapters_head
 from .assemble import assemble
@@ -149,6 +150,8 @@ def _load_whole(
     tensors, remarks = without_other_heads(plain_names(read_weights(path), str(path)), str(path))
     tensors = with_pruned_heads(tensors, fields.get("pruned_heads"), config, str(path))
     model = assemble(config, tensors, str(path))
+    if (path / ADAPTER).is_file():
+        remarks += (f"{ADAPTER} beside the weights is passed over: --base merges the adapter",)
     return Checkpoint(source, None, (path,), model, loaded, remarks)
 
 

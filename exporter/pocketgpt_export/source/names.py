@@ -8,7 +8,8 @@ within (`h.0._fsdp_wrapped_module.attn`). GPT-2's own names tell where a wrapper
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -18,7 +19,6 @@ from pocketgpt.engine.contract import SCORE_WEIGHT
 
 HEAD, TABLE = "lm_head.weight", "wte.weight"
 _BODY = re.compile(r"(?P<outer>(?:.*?\.)?)(?P<own>(?:(?:wte|wpe|ln_f)\.|h\.\d+\.).+)")
-_OWN_HEAD = re.compile(r"(?P<outer>(?:.*\.)?)(?P<own>(?:lm_head|score)\.weight)")
 # A wrapper's field within a name: private by its underscore, or PyTorch's plain `module`.
 _WITHIN = re.compile(r"(?<![^.])(?:_\w+|module)\.")
 _BODY_PREFIX = "transformer."
@@ -32,19 +32,16 @@ def plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
         where: what to call the checkpoint in errors.
 
     Raises:
-        CheckpointError: two different tensors have one name: there are two models in it.
+        CheckpointError: there are two models in it, or two different tensors of one name.
     """
     unwrapped = {name: _WITHIN.sub("", name) for name in tensors}
-    outers = {_outer(name) for name in unwrapped.values()} - {None, ""}
+    outer = _common_outer(unwrapped.values(), where)
     found: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for name, inner in unwrapped.items():
-        own = _own(inner, outers)
+        own = inner.removeprefix(outer).removeprefix(_BODY_PREFIX)
         if own in found and not _same(found[own], tensors[name]):
-            raise CheckpointError(
-                f"{where}'s weights hold {origin[own]} and {name}, which differ: two models in one "
-                "file; save the state_dict of the one to export alone"
-            )
+            raise _two_models(origin[own], name, where)
         found[own], origin[own] = tensors[name], name
     return found
 
@@ -54,18 +51,24 @@ def full_name(name: str) -> str:
     return name if name in (HEAD, SCORE_WEIGHT) else f"{_BODY_PREFIX}{name}"
 
 
-def _outer(name: str) -> str | None:
-    """Return what stands before `transformer.` in a name of the body; None for other names."""
-    match = _BODY.fullmatch(name)
-    return match["outer"].removesuffix(_BODY_PREFIX) if match else None
+def _common_outer(names: Iterable[str], where: str) -> str:
+    """Return what stands before `transformer.` in most names of the body: the wrapper's.
+
+    Most, not all: a name that was damaged is still missed under its own.
+    """
+    bodies = [match for name in names if (match := _BODY.fullmatch(name))]
+    outers = Counter(match["outer"].removesuffix(_BODY_PREFIX) for match in bodies)
+    tables = [match for match in bodies if match["own"] == TABLE]
+    if len({match["outer"].removesuffix(_BODY_PREFIX) for match in tables}) > 1:
+        raise _two_models(tables[0][0], tables[1][0], where)
+    return outers.most_common(1)[0][0] if outers else ""
 
 
-def _own(name: str, outers: set[str | None]) -> str:
-    match = _BODY.fullmatch(name) or _OWN_HEAD.fullmatch(name)
-    if match:
-        return match["own"]
-    outer = next((outer for outer in outers if outer and name.startswith(outer)), "")
-    return name.removeprefix(outer).removeprefix(_BODY_PREFIX)
+def _two_models(one: str, other: str, where: str) -> CheckpointError:
+    return CheckpointError(
+        f"{where}'s weights hold {one} and {other}: two models in one file; save the state_dict of "
+        "the one to export alone"
+    )
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -58,8 +58,10 @@ def inspect(
         f"ONNX Runtime {manifest.min_onnxruntime} or newer",
         "proof": ", ".join(f"{check} {worst:.1e}" for check, worst in manifest.proof.items()),
     }
-    for name, value in lines.items():
-        result_console.print(f"{name + ':':9}{value}", highlight=False, soft_wrap=True)
+    shown = [*lines.items(), *(("note", remark) for remark in manifest.remarks)]
+    for name, value in shown:
+        line = f"{name + ':':9}{value}"
+        result_console.print(line, highlight=False, markup=False, soft_wrap=True)
     result_console.print(variants_table(manifest))
     for entry in manifest.variants.values():
         for file in entry.all_files:
