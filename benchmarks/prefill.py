@@ -23,7 +23,7 @@ CHUNKS = (64, 128, 192, 256, 512)
 
 def seconds(model: pocketgpt.Model, token_ids: list[int], chunk: int) -> float:
     """Return how long `token_ids` take in chunks of `chunk`."""
-    decoder = model.decoder()
+    decoder = model.new_decoder()
     decoder.reserve(len(token_ids))
     begin = time.perf_counter()
     for start in range(0, len(token_ids), chunk):

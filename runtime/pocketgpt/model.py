@@ -73,7 +73,7 @@ class Model(TextGenerator):
         """
         self.check_task("text-generation")
         token_ids = self.tokenizer.encode(text)
-        decoder = partial(self.decoder, adapter=adapter)
+        decoder = partial(self.new_decoder, adapter=adapter)
         log_probs = score_ids(decoder, token_ids, self.config.n_positions, stride, progress)
         return Score(log_probs, len(text.encode("utf-8")))
 
@@ -102,7 +102,7 @@ class Model(TextGenerator):
         n_positions = self.config.n_positions
         stride = checked_stride(stride, n_positions)
         self.adapter(adapter)  # refused before the file is read
-        decoder = partial(self.decoder, adapter=adapter)
+        decoder = partial(self.new_decoder, adapter=adapter)
         return score_file(file, self.tokenizer, decoder, n_positions, stride, progress)
 
     @overload

@@ -54,7 +54,7 @@ def as_peft_runs_it(model: GPT2LMHeadModel, folder: Path) -> torch.Tensor:
 
 
 def exported_logits(folder: Path) -> torch.Tensor:
-    return torch.from_numpy(pocketgpt.load(folder, "fp32").decoder().score(IDS).copy())
+    return torch.from_numpy(pocketgpt.load(folder, "fp32").new_decoder().score(IDS).copy())
 
 
 TIED: dict[str, dict[str, Any]] = {

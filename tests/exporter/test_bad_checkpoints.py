@@ -67,7 +67,7 @@ CASES: dict[str, tuple[Damage, str]] = {
     ),
     "no tokenizer": (
         lambda folder: remove(folder, "tokenizer.json", "vocab.json", "merges.txt"),
-        r"has no tokenizer: neither tokenizer\.json, nor vocab\.json with merges\.txt, .* copy them",
+        r"has no tokenizer: neither tokenizer\.json, nor .* vocab\.txt .*; copy them",
     ),
     "truncated tokenizer": (
         lambda folder: truncate(folder / "tokenizer.json", 500),

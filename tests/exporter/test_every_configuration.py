@@ -84,7 +84,7 @@ def test_configuration(
     ids = list(range(5, 5 + min(40, reference.config.n_positions)))
     with torch.inference_mode():
         expected = reference(torch.tensor([ids])).logits[0].numpy()
-    found = pocketgpt.load(tmp_path / "exported").decoder().score(ids)
+    found = pocketgpt.load(tmp_path / "exported").new_decoder().score(ids)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 

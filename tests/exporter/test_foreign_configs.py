@@ -199,7 +199,7 @@ def test_double_heads_give_their_language_model(
     (remark,) = manifest.remarks
     assert "multiple_choice_head" in remark
     expected = GPT2LMHeadModel.from_pretrained(tmp_path / "double", attn_implementation="eager")
-    decoder = pocketgpt.load(tmp_path / "model", "fp32").decoder()
+    decoder = pocketgpt.load(tmp_path / "model", "fp32").new_decoder()
     found = torch.from_numpy(decoder.score(IDS).copy())
     torch.testing.assert_close(found, logits(expected.eval())[0], rtol=0, atol=1e-4)
 

@@ -284,8 +284,8 @@ def test_a_decoder_of_a_variant_takes_it(
     """Loaded as users load it: as near to peft as the variant is to the model without."""
     adapter = make_adapter(**EVERYWHERE)
     model = pocketgpt.load(folder, variant, adapters={"name": adapter})
-    without = np.abs(model.decoder().score(IDS.tolist()) - base_logits).mean()
-    found = model.decoder(adapter="name").score(IDS.tolist())
+    without = np.abs(model.new_decoder().score(IDS.tolist()) - base_logits).mean()
+    found = model.new_decoder(adapter="name").score(IDS.tolist())
     assert np.abs(found - peft_logits(tiny_checkpoint, adapter)).mean() < 2 * without
 
 

@@ -51,7 +51,7 @@ def recorder(folder: Path, source: Path) -> Recorder:
 def test_the_folded_graph_computes_the_same(
     model_folder: Path, source: Path, folded: tuple[ir.Model, dict[str, Fold]]
 ) -> None:
-    expected = pocketgpt.load(model_folder, "fp32").decoder().score(IDS[:60]).copy()
+    expected = pocketgpt.load(model_folder, "fp32").new_decoder().score(IDS[:60]).copy()
     model, folds = folded
     assert len(folds) == 2 * 3 + 1  # all but mlp.c_proj, behind the activation function
     np.testing.assert_allclose(logits(model_folder, model), expected, atol=2e-4)
@@ -80,7 +80,7 @@ def logits(folder: Path, model: ir.Model) -> Floats:
     save(model, folder / variant_path("int8"))
     entry = Variant(record_files(folder, "int8"), bits={})
     write_manifest(folder, read_manifest(folder).with_variant("int8", entry))
-    found: Floats = pocketgpt.load(folder, "int8").decoder().score(IDS[:60]).copy()
+    found: Floats = pocketgpt.load(folder, "int8").new_decoder().score(IDS[:60]).copy()
     return found
 
 

@@ -30,7 +30,7 @@ def weights(folder: Path, variant: str) -> dict[str, ir.DataType]:
 def logits(folder: Path, variant: str) -> np.ndarray:
     """Return the logits `[tokens, vocab]` of one pass over some text."""
     ids = [5, 260, 270, 280, 300, 17, 290, 265, 301, 310] * 4
-    found: np.ndarray = pocketgpt.load(folder, variant).decoder().score(ids)
+    found: np.ndarray = pocketgpt.load(folder, variant).new_decoder().score(ids)
     return found
 
 

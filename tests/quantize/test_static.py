@@ -141,10 +141,10 @@ def feeds(ids: np.ndarray, past: int) -> dict[str, Any]:
 def test_rows_keep_apart_whatever_their_lengths(portable: Path) -> None:
     model = pocketgpt.load(portable, NAME)
     prompts = [[5, 9, 200, 31, 7], [40, 41], [8] * 11]
-    decoder = model.decoder(3)
+    decoder = model.new_decoder(3)
     together = decoder.fill(prompts).copy()
     for row, prompt in enumerate(prompts):
-        alone = model.decoder().prefill(prompt)
+        alone = model.new_decoder().prefill(prompt)
         np.testing.assert_array_equal(together[row].argmax(), alone[0].argmax())
         tolerance = read_manifest(portable).variants[NAME].tolerance
         assert tolerance is not None

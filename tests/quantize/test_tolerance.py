@@ -30,22 +30,22 @@ def quantized(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def stepped(model: Model, rows: list[list[int]]) -> np.ndarray:
     """Return the logits `[rows, tokens, vocab_size]`, computed a token of every row at a time."""
-    decoder = model.decoder(len(rows))
+    decoder = model.new_decoder(len(rows))
     return np.stack([decoder.step(t).copy() for t in zip(*rows, strict=True)], axis=1)
 
 
 def ways(model: Model, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Return the logits after every token of every row, in each way there is to compute them."""
-    one_shot = np.stack([model.decoder().score(row).copy() for row in rows.tolist()])
+    one_shot = np.stack([model.new_decoder().score(row).copy() for row in rows.tolist()])
     chunks = []
     for row in rows.tolist():
-        decoder = model.decoder()
+        decoder = model.new_decoder()
         chunks.append(
             np.concatenate([decoder.score(row[s : s + 5]).copy() for s in (0, 5, 10, 15)])
         )
     cached = np.concatenate([stepped(model, [row]) for row in rows.tolist()])
     lengths = (4, 9, 20, 13)
-    decoder = model.decoder(len(rows))
+    decoder = model.new_decoder(len(rows))
     ragged = decoder.fill([r[:n] for r, n in zip(rows.tolist(), lengths, strict=True)])
     batched = one_shot.copy()
     for index, length in enumerate(lengths):
@@ -82,7 +82,7 @@ def test_fp32_has_none(quantized: Path) -> None:
 def test_it_is_twice_the_largest_difference(quantized: Path) -> None:
     model = pocketgpt.load(quantized, "int8")
     row = np.random.default_rng(6).integers(0, model.config.vocab_size, 11).tolist()
-    whole, steps = model.decoder().score(row).copy(), stepped(model, [row])[0]
+    whole, steps = model.new_decoder().score(row).copy(), stepped(model, [row])[0]
     assert measure_tolerance(model.graph, row) == pytest.approx(2 * np.abs(whole - steps).max())
 
 

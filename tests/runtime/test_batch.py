@@ -46,18 +46,18 @@ def test_greedy_rows_equal_transformers(model: pocketgpt.Model, reference: Refer
 
 def test_one_pass_equals_each_row_alone(model: pocketgpt.Model) -> None:
     prompts = [[7, 8, 9, 10, 11], [12], [13, 14, 15]]
-    together = model.decoder(3)
+    together = model.new_decoder(3)
     logits = together.fill(prompts)
     assert together.evaluated_tokens == 9
     for row, prompt in enumerate(prompts):
-        alone = model.decoder()
+        alone = model.new_decoder()
         np.testing.assert_allclose(alone.prefill(prompt)[0], logits[row], atol=1e-5)
         np.testing.assert_allclose(alone.prefill([5])[0], together_row(model, prompt), atol=1e-5)
 
 
 def together_row(model: pocketgpt.Model, prompt: list[int]) -> Any:
     """The logits after `prompt` and token 5, in a batch with a longer row and a shorter one."""
-    batch = model.decoder(3)
+    batch = model.new_decoder(3)
     batch.fill([[*prompt, 1, 2, 3], prompt, [4]])
     return batch.step([5, 5, 5])[1].copy()
 
@@ -118,13 +118,13 @@ def test_64_ragged_prompts_stay_within_the_batch_size(
     model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    original = type(model).decoder
+    original = type(model).new_decoder
 
     def decoder(self: pocketgpt.Model, slots: int = 1, adapter: str | None = None) -> Decoder:
         sizes.append(slots)
         return original(self, slots, adapter)
 
-    monkeypatch.setattr(type(model), "decoder", decoder)
+    monkeypatch.setattr(type(model), "new_decoder", decoder)
     prompts = ["a b c d e f g h"[: 1 + n % 15] for n in range(64)]
     results = model.generate(prompts, max_new_tokens=4)
     assert sizes == [16]
@@ -157,7 +157,7 @@ def test_an_overflowing_context_is_computed_afresh(model: pocketgpt.Model) -> No
             if len(seen) == 65:
                 seen = ids[:3] + (ids + row.token_ids[:made])[-32:]
                 context += 1
-            assert int(model.decoder().prefill(seen)[0].argmax()) == token_id
+            assert int(model.new_decoder().prefill(seen)[0].argmax()) == token_id
             seen, made = [*seen, token_id], made + 1
         assert (row.reprefills, len(row.token_ids), row.finish_reason) == (context, 99, "length")
         assert context == 2

@@ -80,7 +80,7 @@ def test_a_step_copies_only_what_beams_do_not_share(
 
 def test_beam_sampling_draws_without_replacement(model: pocketgpt.Model) -> None:
     """With one new token, the beams are draws from the model's own distribution."""
-    decoder = model.decoder()
+    decoder = model.new_decoder()
     logits = decoder.prefill(model.tokenizer.encode("A dog"))[0].astype(np.float64)
     exact = np.exp(logits - logits.max())
     exact /= exact.sum()

@@ -75,7 +75,7 @@ def test_an_empty_prompt_is_the_bos_token(
 def test_the_prompt_is_read_once(tiny: pocketgpt.Model) -> None:
     prompt_ids, continuations = encode_choices(tiny, PROMPT, CHOICES)
     for slots in (1, 2, len(CHOICES)):
-        decoder = tiny.decoder(slots)
+        decoder = tiny.new_decoder(slots)
         log_probs(decoder, prompt_ids, continuations)
         read = sum(len(ids) - 1 for ids in continuations)
         assert decoder.evaluated_tokens == len(prompt_ids) + read
@@ -123,7 +123,7 @@ def test_a_choice_may_fill_the_context(
 ) -> None:
     """The last token is predicted, not read: 97 tokens fit a context of 96."""
     ids = tiny.tokenizer.encode("ships and boats and nets " * 20)
-    decoder = tiny.decoder()
+    decoder = tiny.new_decoder()
     (found,) = log_probs(decoder, ids[:10], [ids[10:97]])
     expected = reference_log_prob(tiny_reference, ids[:10], ids[10:97])
     assert found == pytest.approx(expected, abs=5e-3)

@@ -105,7 +105,7 @@ def test_a_padded_batch_of_transformers_gives_the_same(
     with torch.inference_mode():
         expected = model(**batch).logits.numpy()
     ids = [classifier.tokenizer.encode(text) for text in TEXTS]
-    found = label_logits(classifier.decoder, ids, classifier.config, 16)
+    found = label_logits(classifier.new_decoder, ids, classifier.config, 16)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -161,7 +161,7 @@ def test_truncation_keeps_what_the_tokenizer_puts_around_a_text(
     reloaded = GPT2TokenizerFast.from_pretrained(checkpoint)
     ids = reloaded(text, truncation=True, max_length=96)["input_ids"]
     assert found.tokens == len(ids) == 96
-    logits = label_logits(model.decoder, [ids], model.config, 1)
+    logits = label_logits(model.new_decoder, [ids], model.config, 1)
     assert model.config.labels is not None
     expected = probabilities_of(logits, model.config.labels)[0]
     assert sorted(found.probabilities.values()) == pytest.approx(sorted(expected))

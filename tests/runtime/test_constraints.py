@@ -158,7 +158,7 @@ def test_beams_find_the_likeliest_text(model: pocketgpt.Model) -> None:
         text = "".join("ab"[number >> place & 1] for place in (2, 1, 0))
         total, ids = 0.0, list(prompt)
         for letter in text:
-            logits = model.decoder().prefill(ids)[0].astype(np.float64)
+            logits = model.new_decoder().prefill(ids)[0].astype(np.float64)
             token = letters["ab".index(letter)]
             total += logits[token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
             ids.append(token)

@@ -143,7 +143,7 @@ def test_logprobs_are_the_models_own(model: pocketgpt.Model) -> None:
     assert result.logprobs is not None
     assert len(result.logprobs) == len(result.token_ids)
     for step, token_id in zip(result.logprobs, result.token_ids, strict=True):
-        exact = log_softmax(model.decoder().prefill(ids)[0])
+        exact = log_softmax(model.new_decoder().prefill(ids)[0])
         assert step.token_id == token_id
         assert step.logprob == pytest.approx(float(exact[token_id]), abs=1e-4)
         assert [i for i, _ in step.top] == np.argsort(-exact)[:3].tolist()

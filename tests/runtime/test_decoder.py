@@ -36,8 +36,8 @@ def test_one_pass_and_cached_steps_equal_pytorch(
 ) -> None:
     ids = random_ids(count)
     expected = torch_logits(tiny_reference, ids)
-    at_once = tiny.decoder().score(ids)
-    stepping = tiny.decoder()
+    at_once = tiny.new_decoder().score(ids)
+    stepping = tiny.new_decoder()
     stepped = np.concatenate([stepping.step(i).copy() for i in ids])
     np.testing.assert_allclose(at_once, expected, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(stepped, expected, rtol=0, atol=TOLERANCE)
@@ -54,7 +54,7 @@ def test_prefill_in_chunks_equals_pytorch(
     monkeypatch.setattr(decoder, "PREFILL_CHUNK", chunk)
     ids = random_ids(90)
     expected = torch_logits(tiny_reference, ids)
-    feeding = tiny.decoder()
+    feeding = tiny.new_decoder()
     np.testing.assert_allclose(feeding.prefill(ids[:70])[0], expected[69], atol=TOLERANCE)
     for position in range(70, 80):
         found = feeding.step(ids[position])[0]
@@ -67,7 +67,7 @@ def test_cache_holds_pytorchs_keys_and_values(
     tiny: pocketgpt.Model, tiny_reference: GPT2LMHeadModel
 ) -> None:
     ids = random_ids(70)
-    feeding = tiny.decoder()
+    feeding = tiny.new_decoder()
     feeding.prefill(ids[:60])
     for token_id in ids[60:]:
         feeding.step(token_id)
@@ -81,7 +81,7 @@ def test_cache_holds_pytorchs_keys_and_values(
 
 
 def test_steps_write_into_the_same_buffers(tiny: pocketgpt.Model) -> None:
-    feeding = tiny.decoder()
+    feeding = tiny.new_decoder()
     feeding.step(5)
     addresses = feeding._cache._addresses()
     for position in range(1, buffers.BLOCK):
@@ -96,7 +96,7 @@ def test_steps_write_into_the_same_buffers(tiny: pocketgpt.Model) -> None:
 
 
 def test_cache_grows_with_the_text(tiny: pocketgpt.Model) -> None:
-    feeding = tiny.decoder()
+    feeding = tiny.new_decoder()
     capacities = []
     for token_id in random_ids(96):
         feeding.step(token_id)

@@ -212,5 +212,5 @@ def test_quantized_variants_generate(tiny_folder: Path, variant: str) -> None:
     ids = model.tokenizer.encode("The ships")
     result = model.generate("The ships", max_new_tokens=20)
     for count, token_id in enumerate(result.token_ids):
-        uncached = model.decoder().prefill([*ids, *result.token_ids[:count]])[0]
+        uncached = model.new_decoder().prefill([*ids, *result.token_ids[:count]])[0]
         assert uncached[token_id] >= uncached.max() - tolerance

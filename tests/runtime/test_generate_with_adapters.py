@@ -200,7 +200,7 @@ def test_every_pass_of_a_decoder_gives_pefts_logits(
     """Chunks, steps of one row and of several, padded prompts, all logits at once."""
     ids = np.random.default_rng(3).integers(1, 300, 40).tolist()
     logits = torch_logits(references[name], ids)
-    decoder = model.decoder(3, adapter=name)
+    decoder = model.new_decoder(3, adapter=name)
     found = decoder.fill([ids[:5], ids[:9], ids[:2]])
     np.testing.assert_allclose(found, logits[[4, 8, 1]], atol=1e-4)
     found = decoder.step([ids[5], ids[9], ids[2]])

@@ -28,7 +28,7 @@ def alone_logits(
     model: pocketgpt.Model, prompt: list[int], token_ids: list[int]
 ) -> NDArray[np.float32]:
     """The logits `[len(token_ids), vocab_size]` from which each token is chosen, for one text."""
-    decoder = model.decoder()
+    decoder = model.new_decoder()
     rows = [decoder.prefill(prompt).copy()]
     rows += [decoder.step(token_id).copy() for token_id in token_ids[:-1]]
     return np.concatenate(rows)
@@ -40,7 +40,7 @@ def test_rows_differ_from_each_alone_only_within_the_tolerance(
 ) -> None:
     model = pocketgpt.load(tiny_folder, variant)
     prompts = [model.tokenizer.encode(prompt) for prompt in PROMPTS]
-    batch = model.decoder(len(prompts))
+    batch = model.new_decoder(len(prompts))
     logits = [batch.fill(prompts).copy()]
     for _ in range(STEPS - 1):
         logits.append(batch.step(logits[-1].argmax(axis=-1).tolist()).copy())

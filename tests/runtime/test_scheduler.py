@@ -80,7 +80,7 @@ def alone(model: pocketgpt.Model, prompts: list[list[int]], **options: Any) -> l
     """The same texts, each by itself, in a scheduler of one slot."""
     made = []
     for prompt in prompts:
-        scheduler = Scheduler(model.decoder(), model.config.n_positions)
+        scheduler = Scheduler(model.new_decoder(), model.config.n_positions)
         made += run(scheduler, texts(model, [prompt], **options))
     return made
 
@@ -94,7 +94,7 @@ def test_a_slot_is_never_idle_while_prompts_wait(model: pocketgpt.Model) -> None
         for prompt, length in zip(prompts, lengths, strict=True)
         for text in texts(model, [prompt], max_new_tokens=length)
     ]
-    spy = Spy(model.decoder(5))
+    spy = Spy(model.new_decoder(5))
     scheduler = Scheduler(spy, model.config.n_positions)  # type: ignore[arg-type]
     made = run(scheduler, jobs)
     counters = scheduler.counters
@@ -107,7 +107,7 @@ def test_a_slot_is_never_idle_while_prompts_wait(model: pocketgpt.Model) -> None
 
 
 def test_a_row_that_ends_costs_one_copied_row(model: pocketgpt.Model) -> None:
-    spy = Spy(model.decoder(4))
+    spy = Spy(model.new_decoder(4))
     scheduler = Scheduler(spy, model.config.n_positions)  # type: ignore[arg-type]
     prompts = [random_ids(4, seed) for seed in range(4)]
     jobs = [
@@ -124,7 +124,7 @@ def test_a_row_that_ends_costs_one_copied_row(model: pocketgpt.Model) -> None:
 def test_one_prompts_texts_compute_it_once(model: pocketgpt.Model, length: int) -> None:
     prompt = random_ids(length)
     options: dict[str, Any] = {"do_sample": True, "seed": 3, "max_new_tokens": 6}
-    decoder = model.decoder(4)
+    decoder = model.new_decoder(4)
     scheduler = Scheduler(decoder, model.config.n_positions)
     made = run(scheduler, texts(model, [prompt], num_return_sequences=4, **options))
     assert decoder.evaluated_tokens == length + 4 * 5
@@ -135,7 +135,7 @@ def test_one_prompts_texts_compute_it_once(model: pocketgpt.Model, length: int) 
 def test_shared_beginnings_are_computed_once(model: pocketgpt.Model) -> None:
     beginning = random_ids(24)
     prompts = [[*beginning, *random_ids(count, count)] for count in (3, 5, 1, 8)]
-    decoder = model.decoder(4)
+    decoder = model.new_decoder(4)
     scheduler = Scheduler(decoder, model.config.n_positions)
     jobs = texts(model, prompts, max_new_tokens=5)
     made = run(scheduler, jobs)
@@ -151,7 +151,7 @@ def test_no_row_waits_longer_than_one_chunk(
     monkeypatch.setattr(scheduling, "PREFILL_TOGETHER", 16)
     random = np.random.default_rng(2)
     prompts = [random_ids(int(random.integers(1, 40)), seed) for seed in range(24)]
-    spy = Spy(model.decoder(4))
+    spy = Spy(model.new_decoder(4))
     scheduler = Scheduler(spy, model.config.n_positions)  # type: ignore[arg-type]
     spy.running = lambda: len(scheduler._table.running)
     made = run(scheduler, texts(model, prompts, max_new_tokens=8))
@@ -202,7 +202,7 @@ def test_a_reprefill_can_be_cancelled_between_chunks(
 ) -> None:
     monkeypatch.setattr(scheduling, "PREFILL_CHUNK", 4)
     (job,) = texts(model, [random_ids(60)], context_overflow="reprefill", max_new_tokens=200)
-    spy = Spy(model.decoder())
+    spy = Spy(model.new_decoder())
     scheduler = Scheduler(spy, model.config.n_positions)  # type: ignore[arg-type]
     scheduler.submit(job)
     for _ in scheduler.run(lambda: job.reprefills == 1):

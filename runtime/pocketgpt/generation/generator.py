@@ -319,7 +319,7 @@ class TextGenerator:
         self.check_task("text-generation")
         return resolve_options(self._defaults, options, self.config, self.vocabulary)
 
-    def decoder(self, slots: int = 1, adapter: str | None = None) -> Decoder:
+    def new_decoder(self, slots: int = 1, adapter: str | None = None) -> Decoder:
         """Return a decoder of so many empty texts, for work below the level of text.
 
         Raises:
@@ -334,7 +334,7 @@ class TextGenerator:
             OptionError: no adapter of that name was loaded.
         """
         return Scheduler(
-            self.decoder(slots, adapter),
+            self.new_decoder(slots, adapter),
             self.config.n_positions,
             prefixes=self.prefixes.of(adapter),
         )

@@ -95,7 +95,7 @@ def _decode(model: TextGenerator, count: int, prompt: int, new_tokens: int) -> f
 
 def _step_bytes(model: TextGenerator, length: int) -> int:
     """Return what a step reads: the weights, and keys and values of `length` tokens."""
-    decoder = model.decoder()
+    decoder = model.new_decoder()
     decoder.reserve(length)
     cache = decoder.cache_bytes * length // decoder.cache_capacity
     return model.manifest.variant(model.variant).bytes + cache

@@ -48,7 +48,7 @@ class Session:
         self.token_ids = list(token_ids)
         self.adapter = adapter
         self._model = model
-        self._decoder = model.decoder(adapter=adapter)
+        self._decoder = model.new_decoder(adapter=adapter)
         if cache is not None:
             self._decoder.write(*cache)
         self._streaming: Stream | None = None

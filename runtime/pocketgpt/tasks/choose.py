@@ -96,7 +96,7 @@ def choose(
     validate.whole("batch_size", batch_size, at_least=1)
     texts = _checked(prompt, choices)
     prompt_ids, continuations = encode_choices(model, texts[0], texts[1:])
-    decoder = model.decoder(min(batch_size, len(continuations)), adapter)
+    decoder = model.new_decoder(min(batch_size, len(continuations)), adapter)
     sums = log_probs(decoder, prompt_ids, continuations)
     found = [
         Choice(text, log_prob, len(ids), len((text.lstrip() or text).encode("utf-8")))

@@ -73,7 +73,7 @@ def classify(
             which = f"text {number}" if len(texts) > 1 else "the text"
             raise OptionError(f"{which} cannot be classified: {error}") from None
         read.append(ids)
-    logits = label_logits(model.decoder, read, model.config, batch_size, progress)
+    logits = label_logits(model.new_decoder, read, model.config, batch_size, progress)
     return [
         Classification.of(labels, probabilities, len(ids), top_k)
         for probabilities, ids in zip(probabilities_of(logits, labels), read, strict=True)
