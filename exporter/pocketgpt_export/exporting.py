@@ -58,6 +58,7 @@ from .proof.reference import ask_reference, real_ids
 from .source.checkpoint import COMPANIONS, Checkpoint, load_checkpoint
 from .source.classifier import GPT2
 from .source.formats import check_no_pointer
+from .source.quiet import quiet_transformers
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -262,9 +263,17 @@ def _write_companions(checkpoint: Checkpoint, model: GPT2, staging: Path) -> Non
                 read_json_object(source, CheckpointError, remedy="mend it, or take it away")
             shutil.copyfile(source, staging / name)
     if not (staging / GENERATION_CONFIG).exists():
-        # Not by its save_pretrained, which refuses what older configurations hold.
-        generation = GenerationConfig.from_model_config(model.config)
-        write_json(staging / GENERATION_CONFIG, generation.to_diff_dict())
+        write_json(staging / GENERATION_CONFIG, _generation_config(model))
+
+
+def _generation_config(model: GPT2LMHeadModel) -> dict[str, Any]:
+    """Return the generation values that config.json holds, as older checkpoints have them.
+
+    GenerationConfig's own `save_pretrained` refuses what many of those say.
+    """
+    with quiet_transformers():
+        found: dict[str, Any] = GenerationConfig.from_model_config(model.config).to_diff_dict()
+    return found
 
 
 def _generation_remarks(vocab_size: int, staging: Path) -> list[str]:

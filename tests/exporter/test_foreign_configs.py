@@ -124,6 +124,19 @@ def test_common_names_of_the_sizes(make_checkpoint: Callable[..., Path]) -> None
     assert_same(load_checkpoint(folder).model, tiny_model(n_layer=1, n_positions=48))
 
 
+@pytest.mark.parametrize(
+    "fields", [{"early_stopping": "x"}, {"watermarking_config": 3}, {"max_new_tokens": -3}]
+)
+def test_generation_values_that_nobody_can_read(
+    fields: dict[str, Any], make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_checkpoint(n_layer=1)
+    (folder / "generation_config.json").unlink()
+    edit_config(folder, **fields)
+    with pytest.raises(CheckpointError, match=r"config\.json is wrong: "):
+        export(folder, tmp_path / "model")
+
+
 @pytest.mark.parametrize("dropped", [("model_type",), ("model_type", "architectures")])
 def test_configuration_of_2019(
     dropped: tuple[str, ...], make_checkpoint: Callable[..., Path]

@@ -42,6 +42,7 @@ RENAMED: dict[str, Renamed] = {
     "private": lambda name: f"_module.{name}",
     "three at once": lambda name: f"model._orig_mod.module.{name}",
     "a trainer's field": lambda name: f"base_model.backbone.{name}",
+    "a field for the body": lambda name: f"model.{name.replace('transformer.', 'backbone.')}",
     "the body wrapped": lambda name: name.replace("transformer.", "transformer._orig_mod."),
     "no transformer": lambda name: name.replace("transformer.", "module."),
     "some without transformer": lambda name: name.replace("transformer.h.1", "h.1"),

@@ -28,7 +28,7 @@ OTHERS = {
     *("pad_token_id", "decoder_start_token_id", "is_assistant", "num_assistant_tokens"),
     *("num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_early_exit"),
     *("prompt_lookup_num_tokens", "max_matching_ngram_size", "assistant_lookbehind"),
-    *("target_lookbehind", "use_mtp", "_from_model_config", "transformers_version"),
+    *("target_lookbehind", "_from_model_config", "transformers_version"),
 }
 
 

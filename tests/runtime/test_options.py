@@ -343,8 +343,14 @@ def test_a_bad_default_that_nothing_reads_is_passed_over(folder: dict[str, Any])
 
 
 def test_two_defaults_of_the_folder_that_do_not_go_together_are_the_folders() -> None:
-    with pytest.raises(OptionError, match=r"generation_config\.json: num_return_sequences=3"):
+    says = r"generation_config\.json: num_return_sequences=3"
+    with pytest.raises(OptionError, match=says):
         GenerationOptions.resolve({"num_return_sequences": 3}, {})
+    several = {"num_return_sequences": 3, "do_sample": True}
+    with pytest.raises(OptionError, match=says):
+        GenerationOptions.resolve(several, {"do_sample": False})
+    with pytest.raises(OptionError, match=r"^num_return_sequences=2"):
+        GenerationOptions.resolve({"top_k": 4}, {"num_return_sequences": 2})
 
 
 def test_options_are_frozen() -> None:

@@ -39,11 +39,18 @@ def plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for name, inner in unwrapped.items():
-        own = inner.removeprefix(outer).removeprefix(_BODY_PREFIX)
+        own = _own(inner, outer)
         if own in found and not _same(found[own], tensors[name]):
             raise _two_models(origin[own], name, where)
         found[own], origin[own] = tensors[name], name
     return found
+
+
+def _own(name: str, outer: str) -> str:
+    """Return a name without the body's wrappers; the head may be in the outermost of them alone."""
+    if name.endswith(HEAD) and outer.startswith(name.removesuffix(HEAD)):
+        return HEAD
+    return name.removeprefix(outer).removeprefix(_BODY_PREFIX)
 
 
 def full_name(name: str) -> str:

@@ -15,6 +15,7 @@ from .option_fields import OptionFields
 from .option_kinds import SequenceBias, TokenBias, TokenId, TokenIds, TokenSequences
 from .option_kinds.base import is_list
 
+_LARGEST = 2**53  # from where on every float is whole
 # Fields of transformers' GenerationConfig that change which tokens come, and are no options here;
 # and with what value they change nothing.
 UNHEEDED: Mapping[str, object] = {
@@ -70,7 +71,7 @@ def default_remarks(defaults: Mapping[str, Any], vocab_size: int) -> Iterator[st
 
 def _whole(value: Any) -> Any:
     """Return a value of JSON with 12 for 12.0 in it, at any depth."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST:
         return int(value)
     if isinstance(value, dict):
         return {key: _whole(part) for key, part in value.items()}

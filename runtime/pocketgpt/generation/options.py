@@ -117,7 +117,7 @@ class GenerationOptions(OptionFields):
         try:
             return cls(**folder, **given)
         except OptionError as error:
-            if not given:
+            if _holds_alone(cls, given):  # then it is what the folder adds
                 raise OptionError(f"the folder's {GENERATION_CONFIG}: {error}") from None
             raise
 
@@ -183,6 +183,14 @@ def _readable(folder: Mapping[str, Any], together: Mapping[str, Any]) -> dict[st
         else:
             kept[field.name] = folder[field.name]
     return kept
+
+
+def _holds_alone(kind: type[GenerationOptions], given: Mapping[str, Any]) -> bool:
+    try:
+        kind(**given)
+    except OptionError:
+        return False
+    return True
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
