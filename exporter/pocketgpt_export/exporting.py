@@ -266,7 +266,7 @@ def _write_companions(checkpoint: Checkpoint, model: GPT2, staging: Path) -> Non
         write_json(staging / GENERATION_CONFIG, _generation_config(model))
 
 
-def _generation_config(model: GPT2LMHeadModel) -> dict[str, Any]:
+def _generation_config(model: GPT2) -> dict[str, Any]:
     """Return the generation values that config.json holds, as older checkpoints have them.
 
     GenerationConfig's own `save_pretrained` refuses what many of those say.

@@ -48,8 +48,9 @@ def plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
 
 def _own(name: str, outer: str) -> str:
     """Return a name without the body's wrappers; the head may be in the outermost of them alone."""
-    if name.endswith(HEAD) and outer.startswith(name.removesuffix(HEAD)):
-        return HEAD
+    for head in (HEAD, SCORE_WEIGHT):
+        if name.endswith(head) and outer.startswith(name.removesuffix(head)):
+            return head
     return name.removeprefix(outer).removeprefix(_BODY_PREFIX)
 
 
