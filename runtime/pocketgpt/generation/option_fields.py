@@ -218,6 +218,12 @@ class OptionFields:
         "True ends a beam search once num_beams texts are finished; False when a better one is "
         'unlikely; "never" only when none is possible.',
     )
+    prompt_lookup_num_tokens: int | None = option(
+        Whole(1),
+        None,
+        "Most tokens to guess ahead from what the text said before, checked in one pass: faster "
+        "where it repeats itself, the same tokens anywhere. For one text at a time.",
+    )
     num_return_sequences: int = option(Whole(1), 1, "Texts for each prompt.")
     logprobs: int | None = option(
         Whole(),

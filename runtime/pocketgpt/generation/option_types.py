@@ -57,6 +57,7 @@ class OneTextOptionsDict(TypedDict, total=False):
     num_beams: int
     length_penalty: float
     early_stopping: bool | Literal["never"]
+    prompt_lookup_num_tokens: int | None
     logprobs: int | None
     context_overflow: Literal["stop", "reprefill"]
     keep: int

@@ -53,6 +53,10 @@ class GenerationOptions(OptionFields):
                 raise OptionError("logprobs is not there for beam search; use num_beams=1")
             if self.xtc_probability:
                 raise OptionError("xtc_probability is not there for beam search; use num_beams=1")
+            if self.prompt_lookup_num_tokens is not None:
+                raise OptionError(
+                    "prompt_lookup_num_tokens is not there for beam search; use num_beams=1"
+                )
             if self.context_overflow != "stop":
                 raise OptionError("context_overflow='reprefill' needs num_beams=1")
         elif returned > 1 and not self.do_sample:

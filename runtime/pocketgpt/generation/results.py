@@ -15,7 +15,8 @@ class Timings:
     `time_to_first_token` runs from the call to the first new token; `decode_seconds` from there to
     the last one, which is `new_tokens - 1` steps. `reused_tokens` of the prompt were in a cache and
     not computed again. `engine_seconds` of the decoding was ONNX Runtime's, for all texts that were
-    decoded together: what is left of `decode_seconds` is the runtime's own.
+    decoded together: what is left of `decode_seconds` is the runtime's own. `guessed_tokens` were
+    guessed ahead (`prompt_lookup_num_tokens`), and `accepted_tokens` of them came true.
     """
 
     prompt_tokens: int
@@ -24,6 +25,8 @@ class Timings:
     decode_seconds: float
     reused_tokens: int = 0
     engine_seconds: float = 0.0
+    guessed_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def tokens_per_second(self) -> float | None:

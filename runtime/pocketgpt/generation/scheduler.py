@@ -109,12 +109,37 @@ class Scheduler:
         running = self._table.running
         if not running:
             return []
-        logits = self._decoder.step([seat.tokens[row] for seat, row in running])
         self.counters.steps += 1
         self.counters.rows += len(running)
         if self.waiting:
             self.counters.idle += self._table.free
+        if len(running) == 1 and isinstance(running[0][0].job, TokenSequence):
+            return self._step_alone(running[0][0], running[0][0].job)
+        logits = self._decoder.step([seat.tokens[row] for seat, row in running])
         return self._choose(self._table.seats(), logits)
+
+    def _step_alone(self, seat: Seat, text: TokenSequence) -> list[Piece]:
+        """Step the only text that runs; what it guesses to come is checked in the same pass."""
+        slot, begun = seat.slots[0], self._decoder.engine_seconds
+        length = int(self._decoder.lengths[slot]) + 1  # with the token that is certain
+        guesses = text.guess(self._n_positions - length)
+        if not guesses:
+            logits = self._decoder.step(seat.tokens)
+            if text.speculation is not None:
+                text.speculation.stepped(self._decoder.engine_seconds - begun)
+            return self._choose_singles([seat], logits)
+        logits = self._decoder.score([*seat.tokens, *guesses], slot)
+        seconds, pieces, accepted = self._decoder.engine_seconds - begun, [], 0
+        for number in range(len(logits)):
+            pieces += self._take([seat], logits[number : number + 1])
+            if text.finish_reason is not None or guesses[number : number + 1] != seat.tokens:
+                break
+            accepted += 1
+        self._decoder.rewind(length + accepted, slot)
+        assert text.speculation is not None
+        text.speculation.checked(len(guesses), accepted, seconds)
+        self._retire([seat])
+        return pieces
 
     def _make_room(self) -> None:
         """Where a text fills the context, compute its first `keep` tokens and newest half afresh.
@@ -290,6 +315,12 @@ class Scheduler:
 
     def _choose_singles(self, seats: Sequence[Seat], logits: Logits) -> list[Piece]:
         """Choose for seats of one row each; `logits [seats, vocab_size]` are theirs in order."""
+        pieces = self._take(seats, logits)
+        self._retire(seats)
+        return pieces
+
+    def _take(self, seats: Sequence[Seat], logits: Logits) -> list[Piece]:
+        """Give each seat its next token; `logits [seats, vocab_size]`."""
         texts = [seat.job for seat in seats if isinstance(seat.job, TokenSequence)]
         tokens = choose_tokens(
             [text.pipeline for text in texts], logits, [text.random for text in texts]
@@ -302,11 +333,14 @@ class Scheduler:
             seat.tokens = [token_id]
             if piece:
                 pieces.append((text, piece))
+        return pieces
+
+    def _retire(self, seats: Sequence[Seat]) -> None:
+        """Let the seats leave whose jobs have ended."""
         ended = [seat for seat in seats if seat.job.finish_reason is not None]
         # From behind: of rows that end together the last ones leave no gap.
         for seat in sorted(ended, key=lambda seat: -seat.slots[0]):
             self._leave(seat)
-        return pieces
 
     def _advance(self, seat: Seat, search: BeamSearch, logits: Logits) -> list[Piece]:
         def copy_row(source: int, target: int, start: int) -> None:

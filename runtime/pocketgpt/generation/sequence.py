@@ -15,6 +15,7 @@ from .options import GenerationOptions
 from .pipeline import Pipeline
 from .processors import Logits, log_softmax
 from .results import FinishReason, GenerationResult, Timings, TokenLogprobs
+from .speculation import Speculation
 from .topk import top
 
 Ids = NDArray[np.int64]
@@ -34,6 +35,7 @@ class TokenSequence:
         reused_tokens: how many of the prompt's tokens were in the cache when it began.
         reprefills: how often the context overflowed and was computed afresh.
         score: what a beam search gave it.
+        speculation: what guesses its tokens, where it was told to.
     """
 
     width = 1  # slots of a decoder
@@ -60,6 +62,8 @@ class TokenSequence:
         self.reused_tokens = 0
         self.budget = new_tokens(options, len(prompt_ids), n_positions)
         self.random = _random(options, sibling)
+        guesses = options.prompt_lookup_num_tokens
+        self.speculation = Speculation(prompt_ids, guesses) if guesses else None
         self._ids = np.array([*prompt_ids], np.int64)
         self._characters = TextStream(tokenizer, prompt_ids)
         self._stop = StopFilter(options.stops)
@@ -99,6 +103,12 @@ class TokenSequence:
         """Note what the model alone thinks of the token chosen; `logits` is `[vocab_size]`."""
         if self.options.logprobs is not None:
             self._logprobs.append(_logprobs(logits, token_id, self.options.logprobs))
+
+    def guess(self, room: int) -> list[int]:
+        """Return what may come next, to be checked: at most what is left to make, and `room`."""
+        if self.speculation is None:
+            return []
+        return self.speculation.guess(min(room, self.budget - len(self.token_ids) - 1))
 
     def add(self, token_id: int, engine_seconds: float = 0.0) -> str:
         """Append a token that the pipeline has accepted; return the text that is final by it.
@@ -149,6 +159,8 @@ class TokenSequence:
             decode_seconds=self._last - self._first,
             reused_tokens=self.reused_tokens,
             engine_seconds=self._engine_last - self._engine_first,
+            guessed_tokens=self.speculation.guessed if self.speculation else 0,
+            accepted_tokens=self.speculation.accepted if self.speculation else 0,
         )
         return GenerationResult(
             text=self.text,
@@ -161,6 +173,8 @@ class TokenSequence:
         )
 
     def _append(self, token_id: int) -> None:
+        if self.speculation is not None:
+            self.speculation.accept(token_id)
         length = len(self.prompt_ids) + len(self.token_ids)
         if length == len(self._ids):
             self._ids = np.concatenate([self._ids, np.zeros_like(self._ids)])
