@@ -85,7 +85,8 @@ def main() -> None:
                 if number:  # the first round warms up
                     pairs.append(pair)
             ratios = [fast.tokens_per_second / plain.tokens_per_second for plain, fast in pairs]
-            speeds = [statistics.median(t.tokens_per_second for t in side) for side in zip(*pairs)]
+            sides = zip(*pairs, strict=True)
+            speeds = [statistics.median(t.tokens_per_second for t in side) for side in sides]
             found = pairs[-1][1]
             print(
                 f"| {variant} | {name} | {speeds[0]:.0f} | {speeds[1]:.0f} "

@@ -14,7 +14,6 @@ from transformers import (
     GPT2Config,
     GPT2DoubleHeadsModel,
     GPT2ForQuestionAnswering,
-    GPT2ForSequenceClassification,
     GPT2ForTokenClassification,
     GPT2LMHeadModel,
     PreTrainedModel,
@@ -217,9 +216,7 @@ def test_double_heads_give_their_language_model(
     torch.testing.assert_close(found, logits(expected.eval())[0], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "kind", [GPT2ForSequenceClassification, GPT2ForTokenClassification, GPT2ForQuestionAnswering]
-)
+@pytest.mark.parametrize("kind", [GPT2ForTokenClassification, GPT2ForQuestionAnswering])
 def test_other_heads_are_refused_by_name(
     kind: type[PreTrainedModel], tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
