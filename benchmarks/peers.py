@@ -148,41 +148,10 @@ def optimum_dynamic(checkpoint: Path, scratch: Path) -> tuple[Forward, int]:
     return forward, size_of(scratch / "out", ".onnx", ".onnx_data")
 
 
-def write_gguf(checkpoint: Path, target: Path) -> None:
-    """Write the checkpoint in float32 as llama.cpp's own converter lays a GPT-2 out."""
-    import gguf
-
-    model = load_torch(checkpoint)
-    config = model.config
-    vocabulary = json.loads((checkpoint / "vocab.json").read_text("utf-8"))
-    merges = (checkpoint / "merges.txt").read_text("utf-8").splitlines()
-    writer = gguf.GGUFWriter(target, "gpt2")
-    writer.add_block_count(config.n_layer)
-    writer.add_context_length(config.n_positions)
-    writer.add_embedding_length(config.n_embd)
-    writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
-    writer.add_head_count(config.n_head)
-    writer.add_layer_norm_eps(config.layer_norm_epsilon)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(sorted(vocabulary, key=vocabulary.__getitem__))
-    writer.add_token_merges([line for line in merges if line and not line.startswith("#version")])
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, config.n_layer)
-    for name, parameter in model.named_parameters():
-        array = parameter.detach().numpy()
-        if array.ndim == 2 and ".h." in name:
-            array = np.ascontiguousarray(array.T)
-        writer.add_tensor(names.get_name(name, (".weight", ".bias")), array)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 def llama(kind: str, checkpoint: Path, scratch: Path) -> tuple[Forward, int]:
     import gguf
     import llama_cpp
+    from systems.gguf_of_gpt2 import write_gguf
 
     exact, path = scratch / "f32.gguf", scratch / "out.gguf"
     write_gguf(checkpoint, exact)

@@ -1,0 +1,42 @@
+"""OpenVINO GenAI, converted and compressed by optimum-intel."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import openvino_genai
+
+KINDS = ("int8", "int4")
+
+
+def prepare(checkpoint: Path, folder: Path, work: Path) -> None:
+    """Convert by `optimum-cli export openvino` once for each width of the weights."""
+    for kind in KINDS:
+        tool = Path(sys.executable).with_name("optimum-cli")
+        command = [tool, "export", "openvino", "--model", checkpoint, "--weight-format", kind]
+        command += ["--task", "text-generation-with-past", work / kind]
+        subprocess.run(list(map(str, command)), check=True)
+
+
+class Engine:
+    """Greedy decoding by its pipeline, which takes token ids as a tensor."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._pipeline = openvino_genai.LLMPipeline(str(path), "CPU", INFERENCE_NUM_THREADS=threads)
+
+    def run(self, texts: list[list[int]], count: int) -> list[list[int]]:
+        config = openvino_genai.GenerationConfig(
+            max_new_tokens=count, min_new_tokens=count, ignore_eos=True, do_sample=False
+        )
+        ids = np.array(texts, np.int64)
+        inputs = openvino_genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(np.ones_like(ids)))
+        return [list(tokens) for tokens in self._pipeline.generate(inputs, config).tokens]
+
+
+def open_engine(work: Path, folder: Path, kind: str, threads: int) -> Engine:
+    """Load one of the models."""
+    return Engine(work / kind, threads)
