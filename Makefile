@@ -75,12 +75,10 @@ $(PEERS)/.installed: pyproject.toml benchmarks/requirements-peers.txt
 			echo "$$peer cannot be installed: its row in the table will say so" >&2; done
 	@touch $@
 
-build/gpt2-shape:
-	$(BIN)/python benchmarks/gpt2_shape.py $@ --variant int8 --variant q4
-
-bench-runtime: setup build/gpt2-shape ## the runtime's overhead and chunks of prefill, on GPT-2's shape
-	$(BIN)/python benchmarks/overhead.py build/gpt2-shape
-	$(BIN)/python benchmarks/prefill.py build/gpt2-shape
+bench-runtime: build/gpt2 ## the runtime's overhead and chunks of prefill, on GPT-2's shape
+	$(BIN)/python benchmarks/overhead.py build/gpt2
+	$(BIN)/python benchmarks/prefill.py build/gpt2
+	$(BIN)/python benchmarks/speculation.py build/gpt2
 
 lint: setup ## check style and formatting with ruff
 	$(BIN)/ruff check .
