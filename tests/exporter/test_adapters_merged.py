@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, GPT2LMHeadModel
+from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedModel
 
 import pocketgpt
 from pocketgpt import CheckpointError
@@ -34,10 +34,11 @@ def base_model(folder: Path) -> GPT2LMHeadModel:
     return model
 
 
-def train(model: GPT2LMHeadModel, folder: Path, **settings: Any) -> None:
+def train(model: PreTrainedModel, folder: Path, **settings: Any) -> None:
     """Save an adapter whose every trained number was moved."""
     fields = {"r": 4, "target_modules": ["c_attn"], "fan_in_fan_out": True, **settings}
-    adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **fields))
+    fields.setdefault("task_type", "CAUSAL_LM")
+    adapted = peft.get_peft_model(model, peft.LoraConfig(**fields))
     torch.manual_seed(5)
     with torch.no_grad():
         for parameter in adapted.parameters():
@@ -64,6 +65,8 @@ TIED: dict[str, dict[str, Any]] = {
     "a head of its own": {"modules_to_save": ["lm_head"]},
     "an embedding of its own": {"modules_to_save": ["wte"]},
     "a few tokens": {"trainable_token_indices": {"wte": [5, 271]}},
+    "a few tokens of the head": {"trainable_token_indices": {"lm_head": [5, 271]}},
+    "a few tokens of each": {"trainable_token_indices": {"wte": [5, 9], "lm_head": [5, 271]}},
 }
 
 
@@ -80,6 +83,60 @@ def test_one_of_two_tied_tensors(
     config = json.loads((tmp_path / "model" / "config.json").read_text("utf-8"))
     assert config["tie_word_embeddings"] is (case == "a few tokens")
     assert verify(tmp_path / "model").failures == ()
+
+
+def compiled(model: GPT2LMHeadModel) -> Any:
+    return torch.compile(model, backend="eager")
+
+
+def in_a_field(model: GPT2LMHeadModel) -> Any:
+    wrapper = torch.nn.Module()
+    wrapper.model = model
+    wrapper.forward = model.forward
+    return wrapper
+
+
+@pytest.mark.parametrize("wrap", [compiled, in_a_field, torch.nn.DataParallel])
+def test_adapter_of_a_wrapped_model(
+    wrap: Callable[[GPT2LMHeadModel], Any], make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Its names are the wrapper's, where peft itself finds none of them in a plain base."""
+    base = make_checkpoint("base")
+    lora = peft.LoraConfig(r=4, target_modules=["c_attn", "lm_head"], fan_in_fan_out=True)
+    adapted = peft.get_peft_model(wrap(base_model(base)), lora).eval()
+    torch.manual_seed(5)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    with torch.inference_mode():
+        expected = adapted(torch.tensor([IDS])).logits
+        loaded = load_checkpoint(tmp_path / "adapter", base=base)
+        torch.testing.assert_close(loaded.model(torch.tensor([IDS])).logits, expected)
+        found = loaded.merged()(torch.tensor([IDS])).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_adapter_of_the_body_alone(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    base = make_checkpoint("base")
+    train(base_model(base).transformer, tmp_path / "adapter", task_type="FEATURE_EXTRACTION")
+    body = peft.PeftModel.from_pretrained(base_model(base).transformer, tmp_path / "adapter").eval()
+    found = load_checkpoint(tmp_path / "adapter", base=base).merged()
+    with torch.inference_mode():
+        expected = found.lm_head(body(torch.tensor([IDS])).last_hidden_state)
+        torch.testing.assert_close(found(torch.tensor([IDS])).logits, expected, rtol=0, atol=1e-4)
+
+
+def test_a_whole_module_that_is_missing(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    base, folder = make_checkpoint("base", n_layer=1), tmp_path / "adapter"
+    train(base_model(base), folder, modules_to_save=["ln_f"])
+    tensors = load_file(folder / "adapter_model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if "ln_f" not in name}
+    save_file(kept, folder / "adapter_model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"it lacks '.*ln_f\.weight', which its adapter_conf"):
+        load_checkpoint(folder, base=base)
 
 
 @pytest.mark.parametrize("modules", [None, ["wte", "lm_head"], ["wte"]])

@@ -63,6 +63,14 @@ OF_PROGRAMS: dict[str, dict[str, Any]] = {
         "chunk_size_feed_forward": 4,
         "pruned_heads": {},
     },
+    "training": {"resid_pdrop": "0.1", "embd_pdrop": float("nan"), "initializer_range": -1},
+    "labels": {
+        "num_labels": 10**9,  # transformers would name each
+        "id2label": {"a": "b"},
+        "problem_type": "next token",
+    },
+    "architectures": {"architectures": [["GPT2LMHeadModel"], {}, None]},
+    "a common name": {"hidden_size": None},
     "nulls": {
         "tie_word_embeddings": None,
         "scale_attn_weights": None,
@@ -80,6 +88,42 @@ def test_what_programs_leave_changes_nothing(
     folder = make_checkpoint()
     edit_config(folder, **OF_PROGRAMS[case])
     assert_same(load_checkpoint(folder).model, tiny_model())
+
+
+def test_byte_order_mark(make_checkpoint: Callable[..., Path]) -> None:
+    path = make_checkpoint() / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert_same(load_checkpoint(path.parent).model, tiny_model())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"layer_norm_epsilon": "1e-5"}, "gives layer_norm_epsilon as '1e-5', not a number from 0"),
+        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon as nan, not a number"),
+        ({"layer_norm_epsilon": True}, "layer_norm_epsilon as True, not a number"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings as 'false', not true or false"),
+        ({"n_inner": "128"}, "n_inner as '128', not a whole number above 0"),
+        ({"n_layer": 10**30}, "n_layer as a number of more than 64 bits, not a whole number"),
+        ({"activation_function": ["gelu"]}, r"activation_function \['gelu'\] is not one"),
+    ],
+)
+def test_values_that_cannot_be_computed_with(
+    fields: dict[str, Any], message: str, make_checkpoint: Callable[..., Path]
+) -> None:
+    folder = make_checkpoint()
+    edit_config(folder, **fields)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_checkpoint(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_fields_that_are_nested(make_checkpoint: Callable[..., Path]) -> None:
+    path = make_checkpoint() / "config.json"
+    nested = {"model_type": "gpt2", "text_config": json.loads(path.read_text("utf-8"))}
+    path.write_text(json.dumps(nested), "utf-8")
+    with pytest.raises(CheckpointError, match="fields in text_config: write those to the file"):
+        load_checkpoint(path.parent)
 
 
 def test_what_is_written_is_sane_for_others(

@@ -69,6 +69,26 @@ def test_what_wrapping_modules_are_saved_as(
     assert_same(load_checkpoint(folder).model, tiny_model())
 
 
+def test_average_of_models(make_checkpoint: Callable[..., Path]) -> None:
+    """PyTorch's AveragedModel counts how many it averaged, among the weights."""
+    folder = make_checkpoint()
+    (folder / "model.safetensors").unlink()
+    averaged = torch.optim.swa_utils.AveragedModel(tiny_model())
+    torch.save(averaged.state_dict(), folder / "pytorch_model.bin")
+    assert_same(load_checkpoint(folder).model, tiny_model())
+
+
+@pytest.mark.parametrize("path", [("net",), ("model", "state_dict"), ("state_dict", "model")])
+def test_state_within_states(path: tuple[str, ...], make_checkpoint: Callable[..., Path]) -> None:
+    folder = make_checkpoint()
+    (folder / "model.safetensors").unlink()
+    content: dict[str, Any] = tiny_model().state_dict()
+    for name in reversed(path):
+        content = {"epoch": 3, name: content}
+    torch.save(content, folder / "pytorch_model.bin")
+    assert_same(load_checkpoint(folder).model, tiny_model())
+
+
 def test_state_beside_a_trainers(make_checkpoint: Callable[..., Path]) -> None:
     folder = make_checkpoint()
     (folder / "model.safetensors").unlink()

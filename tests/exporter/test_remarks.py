@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pocketgpt
 from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_export import export
 
@@ -50,3 +51,13 @@ def test_ids_of_a_configuration(make_checkpoint: Callable[..., Path], tmp_path: 
     assert len(remarks) == 2
     assert "bos_token_id (50256)" in " ".join(remarks)
     assert "eos_token_id (a list of 2)" in " ".join(remarks)
+
+
+def test_values_that_are_no_ids(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """What is too large to be an id is passed over; NaN is not called one, and [] is none."""
+    folder = make_checkpoint(n_layer=1)
+    settings = {"eos_token_id": 10**30, "temperature": float("nan"), "suppress_tokens": []}
+    (folder / "generation_config.json").write_text(json.dumps(settings), "utf-8")
+    (remark,) = export(folder, tmp_path / "model").remarks
+    assert "eos_token_id (a number of more than 64 bits) has token ids outside" in remark
+    assert len(pocketgpt.load(tmp_path / "model").generate("the", max_new_tokens=2).token_ids) == 2

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 
@@ -21,6 +24,7 @@ from .classifier import GPT2
 from .config import SIZES
 from .formats import check_no_pointer
 from .locate import one_line
+from .names import unwrapped
 from .quiet import quiet_transformers
 from .weights import has_weights, read_pickle
 
@@ -80,15 +84,21 @@ def adapt(model: GPT2, folder: Path) -> Adapter:
         raise MissingExtraError(
             f"merging a LoRA adapter needs {error.name}: pip install 'pocketgpt[lora]'"
         ) from error
-    tensors = read_tensors(folder)
+    tensors = unwrapped(read_tensors(folder))
     with quiet_transformers():
         fit_rows(model, tensors, folder)
     _take_config(model, folder)
     try:
         with quiet_transformers(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            adapted: Any = PeftModel.from_pretrained(model, str(folder))
+            with _as_peft_reads_it(folder, tensors) as place:
+                adapted: Any = PeftModel.from_pretrained(model, str(place))
             loaded: Any = set_peft_model_state_dict(adapted, dict(tensors))
+    except KeyError as error:  # of a module that it should hold whole
+        raise CheckpointError(
+            f"{folder} cannot be merged: it lacks {one_line(error)}, which its {CONFIG} promises; "
+            "save the adapter again"
+        ) from error
     except Exception as error:  # peft raises many kinds
         raise CheckpointError(f"{folder} cannot be merged: {one_line(error)}") from error
     missing = next((str(w.message) for w in caught if "missing adapter keys" in str(w.message)), "")
@@ -104,6 +114,18 @@ def adapt(model: GPT2, folder: Path) -> Adapter:
         )
     adapted.requires_grad_(False).eval()
     return Adapter(adapted, adapted.get_base_model())
+
+
+@contextmanager
+def _as_peft_reads_it(folder: Path, tensors: Mapping[str, Tensor]) -> Iterator[Path]:
+    """Give a folder with the adapter by the names that peft looks for: its own, or a copy."""
+    if tensors.keys() == read_tensors(folder).keys():
+        yield folder
+        return
+    with TemporaryDirectory() as scratch:
+        shutil.copyfile(folder / CONFIG, Path(scratch) / CONFIG)
+        save_file({n: t.contiguous() for n, t in tensors.items()}, Path(scratch) / WEIGHTS[0])
+        yield Path(scratch)
 
 
 def merge_adapter(adapter: Adapter, where: str) -> GPT2:
@@ -143,14 +165,22 @@ def _tie_equal(model: GPT2LMHeadModel) -> None:
 def _untie_changed(model: GPT2LMHeadModel) -> None:
     """Give the head numbers of its own where a LoRA is on it or on the embedding it is tied to.
 
-    A LoRA at work changes the one of the two that it is on; merged, it would change both.
+    A LoRA at work changes the one of the two that it is on; merged, it would change both. So do
+    trained tokens of the head, but where peft ties them to the embedding's.
     """
-    head, table = model.lm_head, model.transformer.wte
-    on_one = [module for module in (head, table) if hasattr(module, "lora_A")]
-    own: Any = getattr(head, "base_layer", head)
-    shared: Any = getattr(table, "base_layer", table)
+    head: Any = model.lm_head
+    table: Any = model.transformer.wte
+    on_one = any(hasattr(module, "lora_A") for module in (head, table))
+    on_one |= hasattr(head, "token_adapter") and not head.token_adapter.tied_adapter
+    own, shared = map(_innermost, (head, table))
     if on_one and own.weight is shared.weight:
         own.weight = nn.Parameter(own.weight.detach().clone(), requires_grad=False)
+
+
+def _innermost(module: Any) -> Any:
+    """Return the layer that peft's are around."""
+    module = getattr(module, "token_adapter", module)
+    return getattr(module, "base_layer", module)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -19,8 +19,9 @@ from .names import HEAD, TABLE, full_name
 from .quiet import quiet_transformers
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# Causal masks that older transformers and nanoGPT saved along with the weights.
-_MASK_BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+# What is no weight: causal masks that older transformers and nanoGPT saved along, positions, and
+# how many models an average (AveragedModel of PyTorch) is of.
+_BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|(.*\.)?(position_ids|n_averaged)")
 
 
 def assemble(config: GPT2Config, tensors: Mapping[str, Tensor], where: str) -> GPT2:
@@ -36,7 +37,7 @@ def assemble(config: GPT2Config, tensors: Mapping[str, Tensor], where: str) -> G
     Raises:
         CheckpointError: a tensor is missing, unknown, of a wrong shape or type, or not finite.
     """
-    state = _without_masks(tensors)
+    state = _without_buffers(tensors)
     kind = model_class(config, tensors)
     if kind is not GPT2LMHeadModel:
         settle_labels(config, where)
@@ -84,8 +85,8 @@ def assemble(config: GPT2Config, tensors: Mapping[str, Tensor], where: str) -> G
     return model
 
 
-def _without_masks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in tensors.items() if not _MASK_BUFFER.fullmatch(name)}
+def _without_buffers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not _BUFFER.fullmatch(name)}
 
 
 def _expected_shapes(kind: type[GPT2], config: GPT2Config, where: str) -> dict[str, torch.Size]:
@@ -95,7 +96,7 @@ def _expected_shapes(kind: type[GPT2], config: GPT2Config, where: str) -> dict[s
         with torch.device("meta"), quiet_transformers():
             model = kind(plain)
         state = {n.removeprefix("transformer."): t for n, t in model.state_dict().items()}
-        state = _without_masks(state)
+        state = _without_buffers(state)
     except Exception as error:  # sizes that no tensor can have, a negative n_inner
         raise CheckpointError(f"{where}'s config.json is wrong: {one_line(error)}") from error
     with quiet_transformers():

@@ -7,15 +7,17 @@ some of it changes what PyTorch returns. So only fields that are known to say it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transformers import GenerationConfig, GPT2Config
 from transformers.activations import ACT2FN
 
 from pocketgpt import CheckpointError
+from pocketgpt.folder.config import LARGEST_SIZE
+from pocketgpt.folder.fields import is_number, is_whole, shown
 
-from .heads import check_architectures, head_of
+from .heads import check_architectures, head_of, is_language_model
 from .locate import one_line
 from .quiet import quiet_transformers
 
@@ -27,12 +29,15 @@ _COMMON_NAMES = {
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
 }
-_COMPUTES = (
-    *("n_inner", "activation_function", "layer_norm_epsilon", "tie_word_embeddings"),
-    *("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"),
-    *("resid_pdrop", "embd_pdrop", "attn_pdrop", "initializer_range"),
+_FLAGS = (
+    *("tie_word_embeddings", "scale_attn_weights"),
+    *("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"),
 )
+_COMPUTES = ("n_inner", "activation_function", "layer_norm_epsilon", *_FLAGS)
+# What only training computes with, from 0 to 1.
+_TRAINS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "initializer_range")
 _LABELS = ("id2label", "label2id")
+_MOST_LABELS = 2**20
 _DESCRIBES = (
     *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
     *("summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout"),
@@ -59,6 +64,8 @@ def make_config(fields: Mapping[str, Any], where: str) -> GPT2Config:
     _check_kind(fields, where)
     check_architectures(fields.get("architectures"), where)
     names = _taken_names()
+    if is_language_model(fields.get("architectures")):
+        names -= {"num_labels", "problem_type", *_LABELS}
     taken = {name: value for name, value in fields.items() if name in names and _says(name, value)}
     try:
         with quiet_transformers():
@@ -74,19 +81,28 @@ def _taken_names() -> set[str]:
     generation = {
         name for name in GenerationConfig().to_dict() if not name.startswith(_OF_THE_PROGRAM)
     }
-    return {*SIZES, *_COMMON_NAMES, *_COMPUTES, *_DESCRIBES, *generation}
+    return {*SIZES, *_COMMON_NAMES, *_COMPUTES, *_TRAINS, *_DESCRIBES, *generation}
 
 
 def _says(name: str, value: object) -> bool:
     """Whether a field says anything: no null where there is a default, no labels that are none."""
     if name in _LABELS:
         return isinstance(value, dict)
-    return value is not None or name not in _COMPUTES
+    if name == "num_labels":
+        return is_whole(value, 1, _MOST_LABELS)
+    if name in _TRAINS:
+        return _is_fraction(value)
+    return value is not None or name not in (*_COMPUTES, *_COMMON_NAMES)
 
 
 def _check_kind(fields: Mapping[str, Any], where: str) -> None:
     """Refuse what is no GPT-2, or half of something, or quantized."""
     model_type = fields.get("model_type")
+    if isinstance(fields.get("text_config"), Mapping) and not fields.keys() & {*SIZES}:
+        raise CheckpointError(
+            f"{where}'s config.json keeps the model's fields in text_config: write those to the "
+            "file itself, in the place of what is there"
+        )
     if model_type is None and not _is_of_2019(fields):
         raise CheckpointError(
             f"{where}'s config.json has no model_type, and too little else that tells what it is; "
@@ -126,17 +142,34 @@ def _quantizes(settings: object) -> bool:
 def _check_values(config: GPT2Config, where: str) -> None:
     for name in SIZES:
         value = getattr(config, name)
-        if type(value) is not int or value < 1:
+        if not is_whole(value, 1, LARGEST_SIZE):
             raise CheckpointError(
-                f"{where}'s config.json gives {name} as {value!r}, not a whole number above 0"
+                f"{where}'s config.json gives {name} as {shown(value)}, not a whole number above 0"
             )
     if config.n_embd % config.n_head:
         raise CheckpointError(
             f"{where}'s config.json gives a width of {config.n_embd}, which {config.n_head} heads "
             "cannot share"
         )
-    if config.activation_function not in ACT2FN:
+    for name, holds, wanted in _other_values(config):
+        if not holds:
+            found = shown(getattr(config, name))
+            raise CheckpointError(f"{where}'s config.json gives {name} as {found}, not {wanted}")
+    if str(config.activation_function) not in ACT2FN:
         raise CheckpointError(
             f"{where}'s activation_function {config.activation_function!r} is not one that this "
             f"transformers has: {', '.join(ACT2FN)}"
         )
+
+
+def _other_values(config: GPT2Config) -> Iterator[tuple[str, bool, str]]:
+    """Yield the name of each other field that computes, whether it can, and what it should be."""
+    for name in _FLAGS:
+        yield name, getattr(config, name) in (True, False), "true or false"
+    epsilon, inner = config.layer_norm_epsilon, config.n_inner
+    yield "layer_norm_epsilon", _is_fraction(epsilon), "a number from 0 to 1"
+    yield "n_inner", inner is None or is_whole(inner, 1), "a whole number above 0"
+
+
+def _is_fraction(value: Any) -> bool:
+    return is_number(value) and 0 <= value <= 1

@@ -27,17 +27,25 @@ def check_architectures(architectures: object, where: str) -> None:
     Raises:
         CheckpointError: its config.json names a class with another head.
     """
-    names = architectures if isinstance(architectures, list) else []
-    task = next((name for name in names if name in _TASKS), None)
-    if task is not None and not set(names) & set(_LANGUAGE_MODELS):
+    task = next((name for name in _names(architectures) if name in _TASKS), None)
+    if task is not None and not is_language_model(architectures):
         refuse_task(task, where)
 
 
 def head_of(architectures: object) -> str:
     """Return the class to export a GPT-2 as, by those that its config.json names."""
-    names = architectures if isinstance(architectures, list) else []
-    is_classifier = CLASSIFIER in names and not set(names) & set(_LANGUAGE_MODELS)
+    is_classifier = CLASSIFIER in _names(architectures) and not is_language_model(architectures)
     return CLASSIFIER if is_classifier else "GPT2LMHeadModel"
+
+
+def is_language_model(architectures: object) -> bool:
+    """Tell whether a config.json names a class whose language model is whole."""
+    return not set(_names(architectures)).isdisjoint(_LANGUAGE_MODELS)
+
+
+def _names(architectures: object) -> list[str]:
+    names = architectures if isinstance(architectures, list) else []
+    return [name for name in names if isinstance(name, str)]
 
 
 def refuse_task(name: str, where: str) -> None:

@@ -22,6 +22,8 @@ _BODY = re.compile(r"(?P<outer>(?:.*?\.)?)(?P<own>(?:(?:wte|wpe|ln_f)\.|h\.\d+\.
 # A wrapper's field within a name: private by its underscore, or PyTorch's plain `module`.
 _WITHIN = re.compile(r"(?<![^.])(?:_\w+|module)\.")
 _BODY_PREFIX = "transformer."
+_PEFT = "base_model.model."  # before every name in an adapter
+_ON_HEAD = re.compile(r"(?:.*?\.)?((?:lm_head|score)\..+)")
 
 
 def plain_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
@@ -52,6 +54,24 @@ def _own(name: str, outer: str) -> str:
         if name.endswith(head) and outer.startswith(name.removesuffix(head)):
             return head
     return name.removeprefix(outer).removeprefix(_BODY_PREFIX)
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a PEFT adapter's tensors by the names it has on a language model that nothing wraps.
+
+    Where two would have one name, all stay as they are.
+    """
+    renamed = {_unwrapped(name): tensor for name, tensor in tensors.items()}
+    return renamed if len(renamed) == len(tensors) else dict(tensors)
+
+
+def _unwrapped(name: str) -> str:
+    inner = _WITHIN.sub("", name)
+    own = _ON_HEAD.fullmatch(inner)
+    if own is None:
+        body = _BODY.fullmatch(inner)
+        return name if body is None else f"{_PEFT}{_BODY_PREFIX}{body['own']}"
+    return f"{_PEFT}{own[1]}"
 
 
 def full_name(name: str) -> str:

@@ -21,7 +21,8 @@ from .locate import WEIGHTS, one_line
 from .numpy_pickles import NUMPY_NUMBERS
 
 # Where a trainer keeps the model's tensors beside its own state.
-_STATES = ("state_dict", "model_state_dict", "model", "module")
+_STATES = ("state_dict", "model_state_dict", "model_state", "model", "module", "net")
+_NESTED = 3  # states in states that are opened
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -96,8 +97,10 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         except Exception as error:  # safetensors' own error is not an OSError, and torch's vary
             raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from error
     content = read_pickle(path)
-    inner = next((content[name] for name in _STATES if isinstance(content.get(name), dict)), None)
-    return check_tensors(content if inner is None else inner, path)
+    for _ in range(_NESTED):
+        states = (content[name] for name in _STATES if isinstance(content.get(name), dict))
+        content = next(states, content)
+    return check_tensors(content, path)
 
 
 def _with_aliases(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

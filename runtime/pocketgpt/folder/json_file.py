@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ModelFolderError, PocketGPTError
 
+_MARK = "\ufeff"  # a byte order mark, as Windows' editors put before a text
 LARGEST = 64 * 2**20  # bytes; tokenizer.json, the largest of a model's, has a few million
 
 
@@ -32,7 +33,7 @@ def read_json_object(
             or another value than an object.
     """
     try:
-        value = json.loads(read_bounded(path, largest))
+        value = json.loads(read_bounded(path, largest).removeprefix(_MARK))
     except FileNotFoundError:
         raise error(f"{path} is missing; {remedy}") from None
     except RecursionError:

@@ -64,7 +64,8 @@ def default_remarks(defaults: Mapping[str, Any], vocab_size: int) -> Iterator[st
     usable = usable_defaults(defaults, vocab_size)
     for name in (field.name for field in dataclasses.fields(OptionFields)):
         value = _whole(defaults.get(name))
-        if value is not None and name != "logits_processor" and usable.get(name) != value:
+        is_said = value not in (None, [], {}) and value == value  # NaN is refused by name
+        if is_said and name != "logits_processor" and usable.get(name) != value:
             outside = f"token ids outside the vocabulary of {vocab_size}"
             yield f"{name} ({shown(value)}) has {outside}, which are passed over"
 
@@ -96,7 +97,8 @@ def _within(kind: object, value: Any, size: int) -> Any:
 def _is_outside(token_id: object, size: int) -> bool:
     """Whether a whole number is no token's; what is no number is refused where it is used."""
     number = int(token_id) if isinstance(token_id, str) and token_id.isdecimal() else token_id
-    return is_whole(number, -(2**63)) and not is_whole(number, 0, size - 1)
+    is_number = isinstance(number, int) and not isinstance(number, bool)
+    return is_number and not is_whole(number, 0, size - 1)
 
 
 def _has_outside(ids: object, size: int) -> bool:
