@@ -105,7 +105,8 @@ def test_a_session_goes_on_from_its_own_tokens_after_a_processor_failed(
     afresh.append(session.token_ids)
     plain = afresh.generate(max_new_tokens=9, logprobs=0).logprobs
     found = session.generate(max_new_tokens=9, logprobs=0).logprobs
-    assert plain is not None and found is not None
+    assert plain is not None
+    assert found is not None
     for one, other in zip(found, plain, strict=True):
         assert one.token_id == other.token_id
         assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
