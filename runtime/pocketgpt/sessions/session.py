@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import NoReturn, Unpack
 
 import numpy as np
 
@@ -155,6 +155,22 @@ class Session:
         """Return a session of its own that goes on from the same text."""
         self._settle()
         return Session(self._model, self.token_ids, self._decoder.read(), self.adapter)
+
+    def __copy__(self) -> Session:
+        """Fork: two texts cannot share a cache."""
+        return self.fork()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Session:
+        """Fork: two texts cannot share a cache."""
+        return self.fork()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: always; another process restores what `save` wrote.
+        """
+        raise TypeError("a session cannot be pickled: save it, and restore it there")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the text and its cache to a safetensors file, replacing what is there in one step.
