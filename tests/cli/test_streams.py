@@ -170,3 +170,17 @@ def test_a_line_that_is_not_utf8_ends_no_conversation(cli: Cli, tiny_folder: Pat
     assert done.returncode == 0
     assert "this line is not UTF-8" in done.stderr
     assert done.stdout.count("\n") >= 1
+
+
+def test_names_of_files_are_no_markup(
+    cli: Cli, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    file = tmp_path / "a[" / "b] [draft]:dog:.txt"
+    file.parent.mkdir()
+    file.write_text("The lighthouse keeper counted the ships.", "utf-8")
+    shown = str(file)  # ...a[/b] [draft]:dog:.txt
+    done = cli("score", tiny_folder, file)
+    assert done.returncode == 0
+    assert shown in done.stdout
+    assert shown in done.stderr

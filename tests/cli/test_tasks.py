@@ -48,9 +48,16 @@ def test_a_file_and_standard_input_have_a_text_a_line(
     content = "\r\n".join(lines) + "\n"
     (tmp_path / "texts.txt").write_bytes(content.encode())
     expected = as_json(classifier.classify(lines))
-    for arguments in (["--file", tmp_path / "texts.txt"], ["--file", "-"], ["-"], []):
+    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbf" + content.encode())  # as on Windows
+    for arguments, stdin in (
+        (["--file", tmp_path / "texts.txt"], ""),
+        (["--file", tmp_path / "marked.txt"], ""),
+        (["--file", "-"], content),
+        (["-"], content),
+        ([], "\ufeff" + content),
+    ):
         call = ["classify", classifier_folder, *arguments, "--json", "--batch-size", 3]
-        code, text, _ = cli(*call, stdin=content)
+        code, text, _ = cli(*call, stdin=stdin)
         assert code == 0
         found = json.loads(text)
         assert [one["label"] for one in found] == [one["label"] for one in expected]

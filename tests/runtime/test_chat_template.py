@@ -64,7 +64,7 @@ def transformers_text(folder: Path, turns: list[Turn] = TURNS) -> str:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-@pytest.mark.parametrize("place", ["the configuration", "a file", "a list"])
+@pytest.mark.parametrize("place", ["the configuration", "a file", "a list", "a map"])
 def test_rendered_as_by_transformers(
     tiny_folder: Path, tmp_path: Path, name: str, place: str
 ) -> None:
@@ -74,6 +74,8 @@ def test_rendered_as_by_transformers(
         (tmp_path / "chat_template.jinja").write_text(TEMPLATES[name], "utf-8")
     elif place == "the configuration":
         config["chat_template"] = TEMPLATES[name]
+    elif place == "a map":
+        config["chat_template"] = {"rag": "another", "default": TEMPLATES[name]}
     else:
         other = {"name": "rag", "template": "another"}
         config["chat_template"] = [other, {"name": "default", "template": TEMPLATES[name]}]
@@ -135,7 +137,9 @@ def test_no_format_at_all_is_refused(tmp_path: Path) -> None:
         (7, "should be a text"),
         ([{"name": "rag", "template": "x"}], "one named default; names: rag"),
         ([{"name": "default"}], "one named default"),
-        ({"default": "x"}, "one named default"),
+        ({"rag": "x"}, "one named default; names: rag"),
+        ({"default": 7}, "one named default"),
+        ("{% for i in range(99999) %}{{ 'x' * 999 }}{% endfor %}", "writes more than 16,777,216"),
     ],
     ids=lambda value: str(value)[:30],
 )

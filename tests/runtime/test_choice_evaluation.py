@@ -85,6 +85,13 @@ def test_an_answer_may_be_a_text(tmp_path: Path) -> None:
     assert (question.answer, question.line) == (1, 1)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_line(tmp_path: Path) -> None:
+    line = json.dumps({"prompt": "a", "choices": ["b", "c"], "answer": "c"})
+    path = tmp_path / "questions.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + line.encode())
+    assert [(one.line, one.answer) for one in read_questions(path)] == [(1, 1)]
+
+
 def test_bad_calls_are_refused(tiny: pocketgpt.Model, tmp_path: Path) -> None:
     path = write(tmp_path / "q", {**QUESTIONS[0], "answer": 0})
     with pytest.raises(OptionError, match="leave out max_new_tokens"):

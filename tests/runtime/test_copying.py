@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,25 @@ def test_a_folder_that_is_gone_is_named(tiny_copy: Path) -> None:
     tiny_copy.rename(tiny_copy.with_name("elsewhere"))
     with pytest.raises(pocketgpt.ModelFolderError, match=tiny_copy.name):
         pickle.loads(content)
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy])
+def test_a_copied_session_has_a_cache_of_its_own(
+    tiny: pocketgpt.Model, make: Callable[[pocketgpt.Session], pocketgpt.Session]
+) -> None:
+    session = tiny.session()
+    session.append("The keeper")
+    session.generate(max_new_tokens=3)
+    other = make(session)
+    other.append(" counted the ships and counted the")
+    other.generate(max_new_tokens=5)
+    session.append(" sold three")
+    afresh = tiny.session()
+    afresh.append(session.token_ids)
+    found = session.generate(max_new_tokens=6)
+    assert found.token_ids == afresh.generate(max_new_tokens=6).token_ids
+
+
+def test_a_session_is_saved_rather_than_pickled(tiny: pocketgpt.Model) -> None:
+    with pytest.raises(TypeError, match="save it"):
+        pickle.dumps(tiny.session())

@@ -138,3 +138,23 @@ def test_what_a_call_then_reads_names_the_file(tiny_copy: Path) -> None:
     assert model.generate(PROMPT, do_sample=True, temperature=0.7, seed=1).token_ids
     with pytest.raises(OptionError, match=r"^eos_token_id has token id 50256"):
         model.generate(PROMPT, eos_token_id=50256)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_beams": 4},
+        {"num_return_sequences": 2, "do_sample": True},
+        {"context_overflow": "reprefill"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_what_a_session_cannot_do_is_the_folders(tiny_copy: Path, fields: dict[str, Any]) -> None:
+    write(tiny_copy, **fields)
+    session = pocketgpt.load(tiny_copy, "fp32").session()
+    session.append(PROMPT)
+    name = next(iter(fields))
+    with pytest.raises(OptionError, match=rf"^the folder's generation_config.json: .*{name}"):
+        session.generate()
+    only: dict[str, Any] = {name: "stop" if name == "context_overflow" else 1}
+    assert len(session.generate(**only).token_ids) == 6

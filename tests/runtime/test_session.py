@@ -146,7 +146,7 @@ def test_what_a_session_cannot_do_is_refused(model: pocketgpt.Model) -> None:
     for options in several:
         with pytest.raises(OptionError, match="a session has one text"):
             session.generate(**options)
-    with pytest.raises(OptionError, match="keeps its whole text"):
+    with pytest.raises(OptionError, match="keeps it whole"):
         session.generate(context_overflow="reprefill")
     with pytest.raises(OptionError, match="context is 64"):
         session.append([7] * 64)

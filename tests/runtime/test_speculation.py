@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import pocketgpt
 from pocketgpt import OptionError
@@ -79,6 +81,35 @@ def test_sessions_go_on_from_what_was_accepted(tiny: pocketgpt.Model) -> None:
         session.generate(max_new_tokens=20, prompt_lookup_num_tokens=most)
         texts.append(session.token_ids)
     assert texts[0] == texts[1]
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("fails_at", range(2, 12))
+def test_a_session_goes_on_from_its_own_tokens_after_a_processor_failed(
+    tiny: pocketgpt.Model, fails_at: int
+) -> None:
+    """What was guessed beyond them is not in the cache any more."""
+    calls = iter(range(1, 99))
+
+    def fail(ids: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        if next(calls) == fails_at:
+            raise RuntimeError("mine")
+        return logits
+
+    session = tiny.session()
+    session.append("a b a b a b a b")
+    with pytest.raises(RuntimeError):
+        session.generate(prompt_lookup_num_tokens=5, logits_processor=[fail])
+    session.append(" and more of it")
+    afresh = tiny.session()
+    afresh.append(session.token_ids)
+    plain = afresh.generate(max_new_tokens=9, logprobs=0).logprobs
+    found = session.generate(max_new_tokens=9, logprobs=0).logprobs
+    assert plain is not None
+    assert found is not None
+    for one, other in zip(found, plain, strict=True):
+        assert one.token_id == other.token_id
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
 
 
 @pytest.mark.usefixtures("always")

@@ -79,7 +79,7 @@ def _texts(texts: list[str] | None, file: Path | None) -> list[str]:
         content = read_standard_input()
     else:
         try:
-            content = file.read_text("utf-8")
+            content = file.read_text("utf-8-sig")
         except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no name for a file
             raise OptionError(f"{file} cannot be read: {error}") from None
     lines = content.removesuffix("\n").split("\n")

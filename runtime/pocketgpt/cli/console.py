@@ -35,8 +35,9 @@ _LABEL_FIGURES = (
     ("KL 99%", "kl_p99", "{:.4f}"),
 )
 
-progress_console = Console(stderr=True)
-result_console = Console()
+# Names of files and labels are no markup: "notes [draft].txt" is to be read as it is.
+progress_console = Console(stderr=True, markup=False, emoji=False)
+result_console = Console(markup=False, emoji=False)
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
     Every new description gets a bar of its own on standard error.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=progress_console) as progress:
         bars: dict[str, TaskID] = {}
 

@@ -24,13 +24,13 @@ def standard_input() -> BinaryIO:
 
 
 def read_standard_input() -> str:
-    """Return all of standard input as text.
+    """Return all of standard input as text, without a byte order mark.
 
     Raises:
         OptionError: there is none, or it cannot be read or is not UTF-8.
     """
     try:
-        return standard_input().read().decode("utf-8")
+        return standard_input().read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OptionError(f"the prompt on standard input is not UTF-8: {error}") from None
     except OSError as error:

@@ -222,7 +222,8 @@ class OptionFields:
         Whole(1),
         None,
         "Most tokens to guess ahead from what the text said before, checked in one pass: faster "
-        "where it repeats itself, the same tokens anywhere. For one text at a time.",
+        "where it repeats itself. The same tokens, but where a quantized variant's likeliest two "
+        "nearly tie, which may then fall otherwise from run to run. For one text at a time.",
     )
     num_return_sequences: int = option(Whole(1), 1, "Texts for each prompt.")
     logprobs: int | None = option(

@@ -130,12 +130,14 @@ class Scheduler:
             return self._choose_singles([seat], logits)
         logits = self._decoder.score([*seat.tokens, *guesses], slot)
         seconds, pieces, accepted = self._decoder.engine_seconds - begun, [], 0
-        for number in range(len(logits)):
-            pieces += self._take([seat], logits[number : number + 1])
-            if text.finish_reason is not None or guesses[number : number + 1] != seat.tokens:
-                break
-            accepted += 1
-        self._decoder.rewind(length + accepted, slot)
+        try:
+            for number in range(len(logits)):
+                pieces += self._take([seat], logits[number : number + 1])
+                if text.finish_reason is not None or guesses[number : number + 1] != seat.tokens:
+                    break
+                accepted += 1
+        finally:  # a processor may raise, and a session goes on from what the slot holds
+            self._decoder.rewind(length + accepted, slot)
         assert text.speculation is not None
         text.speculation.checked(len(guesses), accepted, seconds)
         self._retire([seat])

@@ -5,7 +5,9 @@ texts that are quoted, fields that are extracted. A pass over the guesses gives 
 each of them; every token is chosen from its logits as ever, and as long as it is the one that was
 guessed, the next one's logits are there already. So the tokens are those of plain decoding, drawn
 ones too: a guess that is certain is accepted as often as it would have been drawn
-(https://arxiv.org/abs/2211.17192, with a draft that gives its tokens probability 1).
+(https://arxiv.org/abs/2211.17192, with a draft that gives its tokens probability 1). But a
+quantized variant's logits depend a little on what is computed together, and when guesses pay on
+how long a step took: where its likeliest two nearly tie, either may come.
 
 As transformers' PromptLookupCandidateGenerator, but for the newest match instead of the first, and
 for how often it guesses: no more than pays.

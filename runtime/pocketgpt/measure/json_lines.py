@@ -22,7 +22,7 @@ def read_json_lines(
     """Read a file; empty lines are passed over.
 
     Args:
-        path: the file, UTF-8.
+        path: the file, UTF-8, with a byte order mark or without.
         parse: makes what is wanted of a line's number, from 1, and its object; a ValueError says
             what is wrong with it.
         keys: what an object should have, for whoever wrote another value.
@@ -33,7 +33,7 @@ def read_json_lines(
             number.
     """
     try:
-        lines = Path(path).read_text("utf-8").split("\n")
+        lines = Path(path).read_text("utf-8-sig").split("\n")
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no name for a file
         raise OptionError(f"{path} cannot be read: {error}") from None
     found = []

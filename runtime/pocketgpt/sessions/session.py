@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import NoReturn, Unpack
 
 import numpy as np
 
 from ..engine.contract import Array
 from ..errors import OptionError
+from ..folder.config import GENERATION_CONFIG
 from ..generation.generator import TextGenerator
 from ..generation.option_types import OneTextOptionsDict
+from ..generation.options import GenerationOptions
 from ..generation.request import Request
 from ..generation.results import GenerationResult
 from ..generation.scheduler import Scheduler
 from ..generation.stream import Stream
 from .storage import read_session, write_session
+
+_OF_ONE_TEXT = {"num_beams": 1, "num_return_sequences": 1, "context_overflow": "stop"}
 
 
 class Session:
@@ -106,10 +110,7 @@ class Session:
         """
         self._settle()
         resolved = self._model.resolve(options)
-        if resolved.num_beams > 1 or resolved.num_return_sequences > 1:
-            raise OptionError("a session has one text: no num_beams, no num_return_sequences")
-        if resolved.context_overflow != "stop":
-            raise OptionError("a session keeps its whole text: no context_overflow='reprefill'")
+        _check_one_text(resolved, options)
         if not self.token_ids:
             if resolved.bos_token_id is None:
                 raise OptionError(
@@ -156,6 +157,22 @@ class Session:
         self._settle()
         return Session(self._model, self.token_ids, self._decoder.read(), self.adapter)
 
+    def __copy__(self) -> Session:
+        """Fork: two texts cannot share a cache."""
+        return self.fork()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Session:
+        """Fork: two texts cannot share a cache."""
+        return self.fork()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled.
+
+        Raises:
+            TypeError: always; another process restores what `save` wrote.
+        """
+        raise TypeError("a session cannot be pickled: save it, and restore it there")
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the text and its cache to a safetensors file, replacing what is there in one step.
 
@@ -196,6 +213,22 @@ class Session:
         if self._streaming is not None and self._streaming.result is None:
             self._streaming.close()
         self._streaming = None
+
+
+def _check_one_text(resolved: GenerationOptions, given: Mapping[str, object]) -> None:
+    """Refuse options that make several texts, or forget a part of one.
+
+    Raises:
+        OptionError: one does; the message says so where it is the folder's.
+    """
+    for name, only in _OF_ONE_TEXT.items():
+        value = getattr(resolved, name)
+        if value != only:
+            whose = "" if name in given else f"the folder's {GENERATION_CONFIG}: "
+            raise OptionError(
+                f"{whose}a session has one text and keeps it whole, which {name}={value!r} does "
+                f"not; give {name}={only!r}"
+            )
 
 
 def _name_of(model: TextGenerator, adapter: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Turn = Mapping[str, str]  # "role" and "content", as chat templates have them
 Format = Callable[[Sequence[Turn]], str]
+
+LONGEST_TEXT = 1 << 24  # characters of a conversation; the longest contexts take a hundredth
 
 # The tokens that transformers hands to a template by name, and what GPT-2's class has for them.
 _NAMED_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
@@ -81,8 +83,10 @@ def _compile(path: Path, template: str, tokens: Mapping[str, Any]) -> Format:
 
     def render(turns: Sequence[Turn]) -> str:
         try:
-            return compiled.render(
-                messages=turns, tools=None, documents=None, add_generation_prompt=True, **tokens
+            return _joined(
+                compiled.generate(
+                    messages=turns, tools=None, documents=None, add_generation_prompt=True, **tokens
+                )
             )
         except RefusalError as error:
             reason = " ".join(str(error).split())
@@ -91,6 +95,21 @@ def _compile(path: Path, template: str, tokens: Mapping[str, Any]) -> Format:
             raise fault(error) from None
 
     return render
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    """Return what a template writes, as far as a conversation may go.
+
+    Raises:
+        ValueError: it goes on and on.
+    """
+    written, length = [], 0
+    for piece in pieces:
+        written.append(piece)
+        length += len(piece)
+        if length > LONGEST_TEXT:
+            raise ValueError(f"it writes more than {LONGEST_TEXT:,} characters")
+    return "".join(written)
 
 
 def _environment() -> Environment:
@@ -147,10 +166,10 @@ def _strftime_now(form: str) -> str:
 
 
 def _pick(path: Path, template: object) -> str:
-    """Return the template of a `chat_template` field, a text or a list of named ones."""
+    """Return the template of a `chat_template` field, a text or several by their names."""
     if isinstance(template, str):
         return template
-    named: dict[object, object] = {}
+    named: dict[object, object] = template if isinstance(template, dict) else {}
     if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
         named = {entry.get("name"): entry.get("template") for entry in template}
     default = named.get("default")

@@ -157,7 +157,7 @@ class LongText(Text):
         if not given.startswith("@"):
             return given
         try:
-            return Path(given[1:]).read_text("utf-8")
+            return Path(given[1:]).read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError, ValueError) as error:
             raise OptionError(f"{name} cannot be read from {given[1:]!r}: {error}") from None
 
