@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import pocketgpt
-from pocketgpt.folder.atomic import sha256, staging_folder
+from pocketgpt.folder.atomic import os_error_line, sha256, staging_folder
 from pocketgpt.folder.manifest import read_manifest, variant_path
 from pocketgpt.folder.verification import verify_files
 from pocketgpt_quantize import install as module
@@ -256,3 +257,11 @@ def test_what_config_says_to_transformers_js(
 def test_without_half_precision_config_says_nothing_of_caches(tiny_folder: Path) -> None:
     config = json.loads((tiny_folder / "config.json").read_text("utf-8"))
     assert set(config["transformers.js_config"]) == {"use_external_data_format"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's device that is always full")
+def test_numpys_word_for_a_full_disk_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="requested and") as caught, Path("/dev/full").open("wb") as f:
+        np.ones(99_999, np.float32).tofile(f)
+    said = os_error_line(caught.value, tmp_path / "model")
+    assert said.startswith(f"{tmp_path / 'model'} cannot be written: only a part was, is the disk")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,6 +197,33 @@ def test_places_where_no_session_can_be(model: pocketgpt.Model, tmp_path: Path) 
             model.restore(tmp_path / place)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
     assert session.generate(max_new_tokens=2).token_ids
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes with names")
+def test_what_is_no_file_is_not_replaced(model: pocketgpt.Model, tmp_path: Path) -> None:
+    """A device for one, which whoever may write to its folder could replace."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SessionError, match="pipe cannot be written: it is there and no file"):
+        model.session().save(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links")
+def test_a_link_stays_and_its_file_is_replaced(model: pocketgpt.Model, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "session")  # which is not there yet
+    for text in ("A", "A dog"):
+        session = model.session()
+        session.append(text)
+        session.save(link)
+        assert link.is_symlink()
+        assert model.restore(tmp_path / "session").token_ids == session.token_ids
+
+
+def test_a_path_through_a_file_is_said_to_be_one(model: pocketgpt.Model, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SessionError, match="Not a directory"):
+        model.session().save(tmp_path / "file" / "session")
 
 
 @pytest.mark.parametrize(

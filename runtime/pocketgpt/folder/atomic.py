@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import glob
 import hashlib
 import json
@@ -50,7 +51,11 @@ def staging_folder(target: Path) -> Iterator[Path]:
     It lies on the target's file system, so what is built in it can be renamed into place. A process
     that was killed leaves its own behind, hidden; the next one for the same target removes it.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a file: to say that it exists would not help
+        reason = os.strerror(errno.ENOTDIR)
+        raise NotADirectoryError(errno.ENOTDIR, reason, error.filename) from None
     prefix = f".{target.name}.partial-"
     for leftover in target.parent.glob(f"{glob.escape(prefix)}*"):
         with locked(leftover) as abandoned:
@@ -77,6 +82,8 @@ def os_error_line(error: OSError, target: Path) -> str:
         target: what was to be written.
     """
     reason = " ".join(str(error).split())
+    if error.errno is None and "requested and" in reason:  # all that NumPy's tofile says
+        reason = f"only a part was, is the disk full? ({reason})"
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
     if path is None or any(".partial-" in part for part in path.parts) or path == target:
         return f"{target} cannot be written: {reason}"

@@ -44,7 +44,7 @@ def write_session(
     """Write a session, replacing what is there in one step.
 
     Args:
-        path: the file.
+        path: the file, or a link to it.
         token_ids: the whole text.
         keys: [n_layer, n_head, length, head_dim].
         values: of the same shape.
@@ -64,9 +64,12 @@ def write_session(
     }
     metadata = {"format": FORMAT, "model_sha256": model_sha256}
     try:
-        with staging_folder(path) as staging:
-            save_file(tensors, staging / path.name, metadata)
-            (staging / path.name).replace(path)
+        target = path.resolve() if path.is_symlink() else path  # the link stays
+        if target.exists() and not target.is_file():  # a device, which the system would let go
+            raise ValueError("it is there and no file; choose another name")
+        with staging_folder(target) as staging:
+            save_file(tensors, staging / target.name, metadata)
+            (staging / target.name).replace(target)
     except (OSError, ValueError, SafetensorError) as error:  # ValueError: no name for a file
         raise SessionError(f"{path} cannot be written: {_line(error)}") from None
 
