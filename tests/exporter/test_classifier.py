@@ -125,10 +125,15 @@ def test_a_wrong_head_fails_the_pooled_check(
     assert pooled_difference(graph, ask_pooled(model, ids)) > TOLERANCE
 
 
-def test_weights_tell_where_the_configuration_does_not(copied: Path, tmp_path: Path) -> None:
-    edit_config(copied, architectures=None)
+@pytest.mark.parametrize("architectures", [None, ["GPT2LMHeadModel"], ["GPT2Model"]])
+def test_weights_tell_where_the_configuration_does_not(
+    copied: Path, tmp_path: Path, architectures: list[str] | None
+) -> None:
+    edit_config(copied, architectures=architectures)
     export(copied, tmp_path / "folder")
-    assert read_config(tmp_path / "folder").task == "text-classification"
+    labels = read_config(tmp_path / "folder").labels
+    assert labels is not None
+    assert labels.names == ("negative", "neutral", "très positif 😀")
 
 
 def test_a_head_that_is_missing_is_named(copied: Path, tmp_path: Path) -> None:
