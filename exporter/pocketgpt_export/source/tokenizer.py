@@ -193,6 +193,7 @@ def _file_by_another_name(folder: Path, files: str) -> str | None:
 
 def _check_sentencepiece(folder: Path) -> None:
     model = next(folder.glob("*.model")).name
+    check_no_pointer(folder / model)
     if _class_name(folder) is None:
         raise CheckpointError(
             f"{folder} has a SentencePiece tokenizer ({model}) and says nowhere of which class: "
