@@ -87,7 +87,7 @@ def export(
         folder: where to write.
         revision: a hub branch, tag or commit.
         tokenizer: a folder or hub id to take the tokenizer from; None for the checkpoint's own, and
-            GPT-2's for a nanoGPT checkpoint.
+            GPT-2's for a nanoGPT checkpoint with none beside it.
         base: the checkpoint that an adapter is merged into.
         graph: `fused`, ONNX Runtime's fast operators, for heads of a multiple of 8; or `portable`,
             standard operators alone. None for the first that takes the checkpoint.
@@ -287,6 +287,17 @@ def _generation_remarks(vocab_size: int, staging: Path) -> list[str]:
     return remarks
 
 
+def _token_type_remarks(checkpoint: Checkpoint) -> list[str]:
+    """Return a line where transformers' pipeline would give a classifier more than the ids."""
+    is_classifier = isinstance(checkpoint.model, GPT2ForSequenceClassification)
+    if not is_classifier or "token_type_ids" not in checkpoint.tokenizer.model_input_names:
+        return []
+    return [
+        "the tokenizer gives token_type_ids, for which transformers' pipeline and Trainer add the "
+        "embedding of token 0 to every token: labels here are those of the ids alone"
+    ]
+
+
 def _variant(staging: Path, bits: dict[str, int]) -> Variant:
     adapter_graph = record_adapter_graph(staging, "fp32")
     return Variant(record_files(staging, "fp32"), bits, adapter_graph=adapter_graph)
@@ -308,5 +319,9 @@ def _manifest(checkpoint: Checkpoint, model: GPT2, graph: GraphKind, staging: Pa
         variants={"fp32": _variant(staging, bits)},
         evaluation_sha256=sha256(text) if text.is_file() else None,
         companions=record_companions(staging),
-        remarks=(*checkpoint.remarks, *_generation_remarks(model.config.vocab_size, staging)),
+        remarks=(
+            *checkpoint.remarks,
+            *_token_type_remarks(checkpoint),
+            *_generation_remarks(model.config.vocab_size, staging),
+        ),
     )

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2ForSequenceClassification
+from transformers import AutoTokenizer, GPT2ForSequenceClassification
 
 from pocketgpt import CheckpointError, OptionError
 from pocketgpt.engine.graph import open_graph
@@ -125,10 +125,31 @@ def test_a_wrong_head_fails_the_pooled_check(
     assert pooled_difference(graph, ask_pooled(model, ids)) > TOLERANCE
 
 
-def test_weights_tell_where_the_configuration_does_not(copied: Path, tmp_path: Path) -> None:
-    edit_config(copied, architectures=None)
+@pytest.mark.parametrize("architectures", [None, ["GPT2LMHeadModel"], ["GPT2Model"]])
+def test_weights_tell_where_the_configuration_does_not(
+    copied: Path, tmp_path: Path, architectures: list[str] | None
+) -> None:
+    edit_config(copied, architectures=architectures)
     export(copied, tmp_path / "folder")
-    assert read_config(tmp_path / "folder").task == "text-classification"
+    labels = read_config(tmp_path / "folder").labels
+    assert labels is not None
+    assert labels.names == ("negative", "neutral", "très positif 😀")
+
+
+def test_token_types_are_remarked(copied: Path, tmp_path: Path) -> None:
+    """transformers' pipeline passes on what the tokenizer gives; GPT-2's own gives ids alone."""
+    assert export(copied, tmp_path / "plain").remarks == ()
+    text = "the wolf and the sea"
+    path = copied / "tokenizer_config.json"
+    fields = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**fields, "tokenizer_class": "PreTrainedTokenizerFast"}), "utf-8")
+    given = AutoTokenizer.from_pretrained(copied)(text, return_tensors="pt")
+    model = load_classifier(copied)
+    with torch.inference_mode():
+        apart = model(**given).logits - model(given["input_ids"]).logits
+    assert apart.abs().max() > TOLERANCE
+    (remark,) = export(copied, tmp_path / "folder").remarks
+    assert "token_type_ids" in remark
 
 
 def test_a_head_that_is_missing_is_named(copied: Path, tmp_path: Path) -> None:

@@ -47,6 +47,14 @@ def test_placeholder_of_nanogpt(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+def test_placeholder_of_a_sentencepiece(make_checkpoint: Callable[..., Path]) -> None:
+    folder = make_checkpoint(n_layer=1)
+    (folder / "tokenizer.json").unlink()
+    (folder / "spiece.model").write_text(POINTER, "utf-8")
+    with pytest.raises(CheckpointError, match=r"spiece\.model is a placeholder of git-lfs"):
+        load_checkpoint(folder)
+
+
 def test_placeholder_of_a_file_that_is_not_read(make_checkpoint: Callable[..., Path]) -> None:
     folder = make_checkpoint(n_layer=1)
     (folder / "tf_model.h5").write_text(POINTER, "utf-8")

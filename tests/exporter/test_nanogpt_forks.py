@@ -112,3 +112,22 @@ def test_characters(
     else:  # it fits, and who gives one knows
         assert load_checkpoint(file, tokenizer=tmp_path / "tokenizer").model
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_head_of_its_own(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """Of forks that do not tie it; and the tokenizer beside the file is the file's."""
+    reference = save_nanogpt(tmp_path / "ckpt.pt", bias=True)
+    content = torch.load(tmp_path / "ckpt.pt", weights_only=True)
+    table = content["model"]["transformer.wte.weight"]
+    head = torch.randn_like(table)
+    content["model"]["lm_head.weight"] = head
+    torch.save(content, tmp_path / "ckpt.pt")
+    tiny_tokenizer.save_pretrained(tmp_path)
+    reference.lm_head.weight = torch.nn.Parameter(head)
+    for source in (tmp_path, tmp_path / "ckpt.pt"):
+        loaded = load_checkpoint(source)
+        assert loaded.tokenizer.get_vocab() == tiny_tokenizer.get_vocab()
+        ids = [3, 90, 17, 256, 4]
+        torch.testing.assert_close(
+            logits(loaded.model, ids), logits(reference, ids), rtol=0, atol=1e-4
+        )

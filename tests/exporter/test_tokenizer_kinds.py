@@ -23,7 +23,7 @@ from transformers import (
 )
 
 import pocketgpt
-from pocketgpt import CheckpointError, MissingExtraError
+from pocketgpt import CheckpointError, MissingExtraError, ModelFolderError
 from pocketgpt.text.tokenizer import Tokenizer as RuntimeTokenizer
 from pocketgpt_export import export
 from pocketgpt_export.source import tokenizer as source
@@ -334,3 +334,47 @@ def test_the_worked_example_in_the_docs(tmp_path: Path, monkeypatch: pytest.Monk
     page = (ROOT / "docs" / "tokenizers.md").read_text("utf-8")
     example = doctest.DocTestParser().get_doctest(page, {}, "tokenizers.md", None, 0)
     assert doctest.DocTestRunner().run(example) == doctest.TestResults(0, len(example.examples))
+
+
+def test_a_tokenizer_without_a_token_for_what_is_unknown(tmp_path: Path) -> None:
+    """Music's: every word is known, and what is none is refused when it is met."""
+    folder = tmp_path / "checkpoint"
+    words = Tokenizer(models.WordLevel({"BAR": 0, "NOTE_ON=60": 1, "TIME=4": 2}))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)
+    write_model(folder)
+    export(folder, tmp_path / "model")
+    model = pocketgpt.load(tmp_path / "model", "fp32")
+    own = AutoTokenizer.from_pretrained(folder)
+    text = "BAR NOTE_ON=60 TIME=4 BAR"
+    assert model.tokenizer.encode(text) == own(text)["input_ids"]
+    assert len(model.generate(text, max_new_tokens=3).token_ids) == 3
+    model.session().append(text)
+    with pytest.raises(ModelFolderError, match=r"cannot encode this text: .*\[UNK\]"):
+        model.generate("BAR la la")
+
+
+@pytest.mark.parametrize(
+    ("kind", "write", "reads"),
+    [
+        ("CamembertTokenizer", write_sentencepiece, "spiece.model.* sentencepiece.bpe.model:"),
+        ("LlamaTokenizer", write_sentencepiece, "spiece.model.* tokenizer.model:"),
+        ("GPT2Tokenizer", write_bert, "vocab.txt.* vocab.json and merges.txt:"),
+    ],
+)
+def test_a_class_that_reads_files_of_other_names(
+    kind: str, write: Callable[[Path], None], reads: str, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}), "utf-8")
+    with pytest.raises(CheckpointError, match=f"it has {reads} write its class there, or give"):
+        source.load_tokenizer(tmp_path)
+
+
+def test_a_decoder_that_strips_the_end_is_named(tmp_path: Path) -> None:
+    tokenizer = metaspace()
+    strip = decoders.Strip(" ", 0, 1)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), strip])
+    write_fast(tmp_path, tokenizer)
+    with pytest.raises(CheckpointError, match="its decoder is Strip at the end, which cannot be"):
+        source.load_tokenizer(tmp_path)

@@ -20,7 +20,7 @@ from transformers import GPT2ForSequenceClassification, PreTrainedTokenizerFast
 from ..source.classifier import GPT2
 from ..source.quiet import quiet_transformers
 from .pooled import Pooled, ask_pooled
-from .tokenizer import ENGLISH
+from .tokenizer import ENGLISH, reference_ids
 
 Logits = NDArray[np.floating[Any]]
 
@@ -106,7 +106,7 @@ def real_ids(tokenizer: PreTrainedTokenizerFast, companions: Sequence[Path]) -> 
         with text.open(encoding="utf-8", errors="replace") as file:
             beginning = file.read(TEXT_CHARACTERS)
     with quiet_transformers():  # it warns of texts beyond the context, which are cut
-        ids: list[int] = tokenizer(beginning)["input_ids"]
+        ids = reference_ids(tokenizer, beginning)
     return ids or [0]
 
 

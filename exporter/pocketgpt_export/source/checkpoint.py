@@ -79,7 +79,7 @@ def load_checkpoint(
             nanoGPT `ckpt.pt` or the folder it lies in, or a PEFT LoRA adapter's folder or hub id.
         revision: a hub branch, tag or commit.
         tokenizer: a folder or hub id to take the tokenizer from; None for the checkpoint's own, and
-            GPT-2's for a nanoGPT checkpoint.
+            GPT-2's for a nanoGPT checkpoint with none beside it.
         base: what a LoRA adapter is merged into.
         local_only: never use the network.
 
@@ -159,6 +159,8 @@ def _load_nanogpt(
     source: Source, file: Path, tokenizer: str | os.PathLike[str] | None, local_only: bool
 ) -> Checkpoint:
     read = read_nanogpt(file)
+    if tokenizer is None and has_tokenizer(file.parent):
+        tokenizer = file.parent
     rows = read.fields["vocab_size"]
     if read.of_characters and tokenizer is None:
         refuse_characters(file, rows)

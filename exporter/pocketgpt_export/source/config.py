@@ -64,9 +64,9 @@ def make_config(fields: Mapping[str, Any], where: str) -> GPT2Config:
     _check_kind(fields, where)
     check_architectures(fields.get("architectures"), where)
     names = _taken_names()
-    if is_language_model(fields.get("architectures")):
-        names -= {"num_labels", "problem_type", *_LABELS}
     taken = {name: value for name, value in fields.items() if name in names and _says(name, value)}
+    if is_language_model(fields.get("architectures")):
+        taken = _without_odd_labels(taken)
     try:
         with quiet_transformers():
             config: GPT2Config = GPT2Config.from_dict(taken)
@@ -93,6 +93,17 @@ def _says(name: str, value: object) -> bool:
     if name in _TRAINS:
         return _is_fraction(value)
     return value is not None or name not in (*_COMPUTES, *_COMMON_NAMES)
+
+
+def _without_odd_labels(fields: dict[str, Any]) -> dict[str, Any]:
+    """Leave out labels that cannot be read, of a model that should need none."""
+    labels = {name: fields[name] for name in (*_LABELS, "problem_type") if name in fields}
+    try:
+        with quiet_transformers():
+            GPT2Config.from_dict(labels)
+    except Exception:  # by version, any kind
+        return {name: value for name, value in fields.items() if name not in labels}
+    return fields
 
 
 def _check_kind(fields: Mapping[str, Any], where: str) -> None:

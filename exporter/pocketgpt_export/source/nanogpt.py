@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pocketgpt import CheckpointError
 
-from .names import plain_names
+from .names import HEAD, TABLE, plain_names
 from .weights import check_tensors, read_pickle
 
 FILE_NAME = "ckpt.pt"
@@ -61,6 +61,7 @@ def read_nanogpt(path: Path) -> NanoGPT:
         "activation_function": "gelu",  # nn.GELU(): the exact one
         "bos_token_id": None,
         "eos_token_id": None,
+        "tie_word_embeddings": _ties(tensors),
         **{name: sizes[name] for name in _SIZES - {"block_size"}},
     }
     whole = _with_biases({name: _transposed(name, tensor) for name, tensor in tensors.items()})
@@ -78,6 +79,12 @@ def refuse_characters(path: Path, vocab_size: object) -> None:
         f"are is in a pickle ({_CHARACTERS}), which PocketGPT does not open, and it runs "
         "byte-level BPE; train it on GPT-2's tokens (nanoGPT's data/shakespeare/prepare.py does)"
     )
+
+
+def _ties(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the head is the embedding, as nanoGPT has it and not every fork."""
+    head, table = tensors.get(HEAD), tensors.get(TABLE)
+    return head is None or table is None or torch.equal(head, table)
 
 
 def _is_of_characters(path: Path, content: Mapping[str, Any], vocab_size: object) -> bool:

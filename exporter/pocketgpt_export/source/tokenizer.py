@@ -64,7 +64,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     except CheckpointError:
         raise
     except Exception as error:  # transformers and tokenizers raise many kinds, even plain Exception
-        raise CheckpointError(f"{folder}'s tokenizer cannot be read: {one_line(error)}") from error
+        why = _file_by_another_name(folder, files) or one_line(error)
+        raise CheckpointError(f"{folder}'s tokenizer cannot be read: {why}") from error
     _check_kind(tokenizer, folder)
     return tokenizer
 
@@ -174,8 +175,25 @@ def _class_name(folder: Path) -> str | None:
     return next((name for name in found if isinstance(name, str)), None)
 
 
+def _file_by_another_name(folder: Path, files: str) -> str | None:
+    """Return a line where the class that is named looks for none of the files that are there."""
+    named = _class_name(folder)
+    if named is None:
+        return None
+    wanted: dict[str, str] = getattr(getattr(transformers, named, None), "vocab_files_names", {})
+    names = [name for name in wanted.values() if name != "tokenizer.json"]
+    if not names or any((folder / name).is_file() for name in names):
+        return None
+    found = next(folder.glob("*.model")).name if files == "spiece.model" else files
+    return (
+        f"it has {found}, and a {named}, which {SETTINGS} or {CONFIG} names, reads "
+        f"{' and '.join(names)}: write its class there, or give the file its name"
+    )
+
+
 def _check_sentencepiece(folder: Path) -> None:
     model = next(folder.glob("*.model")).name
+    check_no_pointer(folder / model)
     if _class_name(folder) is None:
         raise CheckpointError(
             f"{folder} has a SentencePiece tokenizer ({model}) and says nowhere of which class: "

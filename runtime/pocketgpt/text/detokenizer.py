@@ -118,6 +118,8 @@ def decoder_kinds(decoder: dict[str, Any] | None) -> list[str]:
         return []
     if decoder["type"] == "Sequence":
         return [kind for part in decoder["decoders"] for kind in decoder_kinds(part)]
+    if decoder["type"] == "Strip" and decoder["stop"]:
+        return ["Strip at the end"]
     return [str(decoder["type"])]
 
 

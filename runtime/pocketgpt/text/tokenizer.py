@@ -140,12 +140,19 @@ class Tokenizer:
     @cached_property
     def frame(self) -> tuple[list[int], list[int]]:
         """The ids that `add_special_tokens` puts before and behind a text."""
-        text = next((text for text in self._probes() if self.encode_words(text).ids), "")
+        text = next((text for text in self._probes() if self._has_tokens(text)), "")
         with self._errors("cannot encode a text"):
             framed = self._tokenizer.encode(text, add_special_tokens=True)
         own = [place for place, part in enumerate(framed.sequence_ids) if part is not None]
         first, last = (own[0], own[-1]) if own else (len(framed.ids), len(framed.ids))
         return framed.ids[:first], framed.ids[last + 1 :]
+
+    def _has_tokens(self, text: str) -> bool:
+        """Whether a text can be encoded, and not to nothing."""
+        try:
+            return bool(self.encode_words(text).ids)
+        except (ModelFolderError, OptionError):  # it has no token for what is unknown
+            return False
 
     def _probes(self) -> Iterator[str]:
         """Yield texts of which the vocabulary should have one."""
