@@ -77,7 +77,10 @@ def test_searches_on_the_bundled_checkpoint(
     assert_equal(bundled, bundled_reference, prompt, eos_token_id=ends, **options, **search)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape",
+    ["three_layers", *(pytest.param(s, marks=pytest.mark.slow) for s in ("untied", "scaled"))],
+)
 def test_random_shapes(
     make_gpt2: Callable[..., GPT2LMHeadModel],
     tiny_checkpoint: Path,
