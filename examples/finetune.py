@@ -35,6 +35,7 @@ EXAMPLES = Path(__file__).resolve().parent
 MODELS = EXAMPLES.parent / "models"
 BLOCK = 256  # tokens of a training example, or the context where that is shorter
 LEARNING_RATE = 2e-4
+CALIBRATION = 40_000  # characters; quantizing looks at them
 KEPT = 0.1  # share of the text that is scored, not trained on
 PROMPT = "Sherlock Holmes took his"
 
@@ -90,7 +91,7 @@ def main() -> None:
     parser.add_argument("text", nargs="?", type=Path, default=EXAMPLES / "train.txt")
     parser.add_argument("--checkpoint", default=str(MODELS / "pocket-tales"))
     parser.add_argument("--folder", type=Path, default=MODELS / "finetuned")
-    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--epochs", type=float, default=2)
     arguments = parser.parse_args()
 
     to_train, to_score = split(arguments.text.read_text("utf-8"))
@@ -108,7 +109,7 @@ def main() -> None:
         train(arguments.checkpoint, to_train, arguments.epochs, tuned)
         # What export finds beside the weights, quantize measures and calibrates on.
         (tuned / "evaluation.txt").write_text(to_score, "utf-8")
-        (tuned / "calibration.txt").write_text(to_train, "utf-8")
+        (tuned / "calibration.txt").write_text(to_train[:CALIBRATION], "utf-8")
         console.print("exporting ...")
         export(arguments.checkpoint, Path(scratch, "before"))
         add_row("before, fp32", pocketgpt.load(Path(scratch, "before"), "fp32"))
