@@ -20,6 +20,7 @@ from .processors import Logits
 from .results import Counters
 from .sequence import Piece, TokenSequence
 from .slots import Ids, Seat, SlotTable
+from .speculation import Speculation
 
 PREFILL_TOGETHER = 1024  # tokens, padding included, of a pass of several prompts while nothing runs
 MAX_PADDED = 1.1  # times the tokens there are: beyond it a pass for each prompt is the faster way
@@ -113,20 +114,22 @@ class Scheduler:
         self.counters.rows += len(running)
         if self.waiting:
             self.counters.idle += self._table.free
-        if len(running) == 1 and isinstance(running[0][0].job, TokenSequence):
-            return self._step_alone(running[0][0], running[0][0].job)
+        alone = running[0][0] if len(running) == 1 else None
+        if alone and isinstance(alone.job, TokenSequence) and alone.job.speculation:
+            return self._step_guessing(alone, alone.job, alone.job.speculation)
         logits = self._decoder.step([seat.tokens[row] for seat, row in running])
         return self._choose(self._table.seats(), logits)
 
-    def _step_alone(self, seat: Seat, text: TokenSequence) -> list[Piece]:
+    def _step_guessing(
+        self, seat: Seat, text: TokenSequence, speculation: Speculation
+    ) -> list[Piece]:
         """Step the only text that runs; what it guesses to come is checked in the same pass."""
         slot, begun = seat.slots[0], self._decoder.engine_seconds
         length = int(self._decoder.lengths[slot]) + 1  # with the token that is certain
-        guesses = text.guess(self._n_positions - length)
+        guesses = speculation.guess(min(self._n_positions - length, text.tokens_left - 1))
         if not guesses:
             logits = self._decoder.step(seat.tokens)
-            if text.speculation is not None:
-                text.speculation.stepped(self._decoder.engine_seconds - begun)
+            speculation.stepped(self._decoder.engine_seconds - begun)
             return self._choose_singles([seat], logits)
         logits = self._decoder.score([*seat.tokens, *guesses], slot)
         seconds, pieces, accepted = self._decoder.engine_seconds - begun, [], 0
@@ -138,8 +141,7 @@ class Scheduler:
                 accepted += 1
         finally:  # a processor may raise, and a session goes on from what the slot holds
             self._decoder.rewind(length + accepted, slot)
-        assert text.speculation is not None
-        text.speculation.checked(len(guesses), accepted, seconds)
+        speculation.checked(len(guesses), accepted, seconds)
         self._retire([seat])
         return pieces
 

@@ -85,6 +85,11 @@ class TokenSequence:
         return len(self.prompt_ids) + max(0, self.budget)
 
     @property
+    def tokens_left(self) -> int:
+        """How many more tokens it may get."""
+        return self.budget - len(self.token_ids)
+
+    @property
     def text(self) -> str:
         """The text that is final."""
         return "".join(self._pieces)
@@ -103,12 +108,6 @@ class TokenSequence:
         """Note what the model alone thinks of the token chosen; `logits` is `[vocab_size]`."""
         if self.options.logprobs is not None:
             self._logprobs.append(_logprobs(logits, token_id, self.options.logprobs))
-
-    def guess(self, room: int) -> list[int]:
-        """Return what may come next, to be checked: at most what is left to make, and `room`."""
-        if self.speculation is None:
-            return []
-        return self.speculation.guess(min(room, self.budget - len(self.token_ids) - 1))
 
     def add(self, token_id: int, engine_seconds: float = 0.0) -> str:
         """Append a token that the pipeline has accepted; return the text that is final by it.
