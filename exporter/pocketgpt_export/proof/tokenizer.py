@@ -8,7 +8,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from pocketgpt import ModelFolderError
-from pocketgpt.text.detokenizer import decoder_kinds, decoder_of
+from pocketgpt.text.detokenizer import decoder_kinds
 from pocketgpt.text.text_stream import TextStream
 from pocketgpt.text.tokenizer import Tokenizer
 
@@ -111,7 +111,7 @@ def reference_text(reference: PreTrainedTokenizerFast, ids: list[int]) -> str:
     in no text. Added tokens are the words they are, as transformers' slow tokenizers have it
     (`spaces_between_special_tokens=False`).
     """
-    if decoder_kinds(decoder_of(reference.backend_tokenizer)) != ["ByteLevel"]:
+    if decoder_kinds(reference.backend_tokenizer) != ["ByteLevel"]:
         return _decoded(reference, ids)
     added = {n: t.content for n, t in reference.added_tokens_decoder.items() if not t.special}
     parts: list[str] = []

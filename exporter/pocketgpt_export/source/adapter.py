@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 
 from pocketgpt import CheckpointError, MissingExtraError
+from pocketgpt.folder.config import SIZES
 from pocketgpt.folder.json_file import read_json_object
 
 from .adapter_rows import fit_rows
 from .classifier import GPT2
-from .config import SIZES
 from .formats import check_no_pointer
 from .locate import one_line
 from .names import unwrapped
@@ -84,14 +84,15 @@ def adapt(model: GPT2, folder: Path) -> Adapter:
         raise MissingExtraError(
             f"merging a LoRA adapter needs {error.name}: pip install 'pocketgpt[lora]'"
         ) from error
-    tensors = unwrapped(read_tensors(folder))
+    stored = read_tensors(folder)
+    tensors = unwrapped(stored)
     with quiet_transformers():
         fit_rows(model, tensors, folder)
     _take_config(model, folder)
     try:
         with quiet_transformers(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            with _as_peft_reads_it(folder, tensors) as place:
+            with _as_peft_reads_it(folder, stored, tensors) as place:
                 adapted: Any = PeftModel.from_pretrained(model, str(place))
             loaded: Any = set_peft_model_state_dict(adapted, dict(tensors))
     except KeyError as error:  # of a module that it should hold whole
@@ -117,9 +118,11 @@ def adapt(model: GPT2, folder: Path) -> Adapter:
 
 
 @contextmanager
-def _as_peft_reads_it(folder: Path, tensors: Mapping[str, Tensor]) -> Iterator[Path]:
-    """Give a folder with the adapter by the names that peft looks for: its own, or a copy."""
-    if tensors.keys() == read_tensors(folder).keys():
+def _as_peft_reads_it(
+    folder: Path, stored: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> Iterator[Path]:
+    """Give a folder with `tensors`: the adapter's own, where they are `stored` so, or a copy."""
+    if tensors.keys() == stored.keys():
         yield folder
         return
     with TemporaryDirectory() as scratch:

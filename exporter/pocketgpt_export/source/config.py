@@ -14,14 +14,13 @@ from transformers import GenerationConfig, GPT2Config
 from transformers.activations import ACT2FN
 
 from pocketgpt import CheckpointError
-from pocketgpt.folder.config import LARGEST_SIZE
+from pocketgpt.folder.config import LARGEST_SIZE, SIZES
 from pocketgpt.folder.fields import is_number, is_whole, shown
 
 from .heads import check_architectures, head_of, is_language_model
 from .locate import one_line
 from .quiet import quiet_transformers
 
-SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
 # The same in configurations that use transformers' common names.
 _COMMON_NAMES = {
     "num_hidden_layers": "n_layer",

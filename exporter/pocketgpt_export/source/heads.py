@@ -29,7 +29,10 @@ def check_architectures(architectures: object, where: str) -> None:
     """
     task = next((name for name in _names(architectures) if name in _TASKS), None)
     if task is not None and not is_language_model(architectures):
-        refuse_task(task, where)
+        raise CheckpointError(
+            f"{where} is a {task}, {_TASKS[task]}: PocketGPT exports language models "
+            f"(GPT2LMHeadModel) and classifiers of texts ({CLASSIFIER})"
+        )
 
 
 def head_of(architectures: object) -> str:
@@ -46,18 +49,6 @@ def is_language_model(architectures: object) -> bool:
 def _names(architectures: object) -> list[str]:
     names = architectures if isinstance(architectures, list) else []
     return [name for name in names if isinstance(name, str)]
-
-
-def refuse_task(name: str, where: str) -> None:
-    """Refuse a head by its class.
-
-    Raises:
-        CheckpointError: always.
-    """
-    raise CheckpointError(
-        f"{where} is a {name}, {_TASKS[name]}: PocketGPT exports language models "
-        f"(GPT2LMHeadModel) and classifiers of texts ({CLASSIFIER})"
-    )
 
 
 def without_other_heads(

@@ -141,6 +141,19 @@ class GenerationOptions(OptionFields):
                         f"{field.name} has token id {token_id}, and the vocabulary has {vocab_size}"
                     )
 
+    def start_token(self, what: str) -> int:
+        """Return the token that an empty text starts from; `what` it is, for the error.
+
+        Raises:
+            OptionError: there is no bos_token_id.
+        """
+        if self.bos_token_id is None:
+            raise OptionError(
+                f"{what} needs a bos_token_id, and the folder's {GENERATION_CONFIG} names none "
+                "that is in the vocabulary"
+            )
+        return self.bos_token_id
+
     def new_token_budget(self, prompt_length: int) -> int:
         """Return how many tokens may follow a prompt of `prompt_length` tokens.
 

@@ -76,13 +76,7 @@ def resolve_prompt(
     if not isinstance(prompt, str):
         raise OptionError(f"prompt should be a string, not {type(prompt).__name__}")
     prompt_ids = tokenizer.encode(prompt, add_special_tokens=options.add_special_tokens)
-    if not prompt_ids:
-        if options.bos_token_id is None:
-            raise OptionError(
-                "an empty prompt needs a bos_token_id, and the folder's generation_config.json "
-                "names none that is in the vocabulary"
-            )
-        prompt_ids = [options.bos_token_id]
+    prompt_ids = prompt_ids or [options.start_token("an empty prompt")]
     if len(prompt_ids) > config.n_positions:
         raise OptionError(
             f"the prompt has {len(prompt_ids)} tokens, the model's context is "

@@ -12,7 +12,7 @@ from .. import validate
 from ..errors import OptionError
 from ..folder.fields import is_whole
 from ..generation.generator import TextGenerator
-from ..tasks.choose import Choices, choose, encode_choices
+from ..tasks.choose import Choices, encode_choices, measured
 from .evaluation import Evaluation
 from .json_lines import read_json_lines
 
@@ -41,19 +41,18 @@ def evaluate_choices(
     validate.whole("batch_size", batch_size, at_least=1)
     model.adapter(adapter)  # refused before the file is read
     questions = read_questions(path)
+    encoded = []
     for question in questions:
         try:
-            encode_choices(model, question.prompt, question.choices)
+            encoded.append(encode_choices(model, question.prompt, question.choices))
         except OptionError as error:
             raise OptionError(f"{path}, line {question.line}: {error}") from None
     found = []
-    for done, question in enumerate(questions, 1):
-        choices = question.choices
-        found.append(
-            choose(model, question.prompt, choices, batch_size=batch_size, adapter=adapter)
-        )
+    for question, ids in zip(questions, encoded, strict=True):
+        choices = measured(model, question.choices, ids, batch_size, adapter)
+        found.append(Choices.of(choices, "none"))
         if progress:
-            progress(done, len(questions))
+            progress(len(found), len(questions))
     return Evaluation(
         metric=METRIC,
         scores=accuracies(found, [question.answer for question in questions]),

@@ -112,12 +112,7 @@ class Session:
         resolved = self._model.resolve(options)
         _check_one_text(resolved, options)
         if not self.token_ids:
-            if resolved.bos_token_id is None:
-                raise OptionError(
-                    "an empty session needs a bos_token_id, and the folder's "
-                    "generation_config.json names none that is in the vocabulary"
-                )
-            self.token_ids.append(resolved.bos_token_id)
+            self.token_ids.append(resolved.start_token("an empty session"))
         resolved.new_token_budget(len(self.token_ids))
 
         def pieces(

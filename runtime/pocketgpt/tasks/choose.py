@@ -22,6 +22,8 @@ from ..generation.generator import BATCH_SIZE, TextGenerator
 from ..generation.processors import Logits, log_softmax
 
 Normalization = Literal["none", "bytes", "tokens"]
+Encoded = tuple[list[int], list[list[int]]]
+"""A prompt's token ids, and those of each choice behind it."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,26 @@ def choose(
     model.check_task("text-generation")
     validate.one_of("normalization", normalization, get_args(Normalization))
     validate.whole("batch_size", batch_size, at_least=1)
-    texts = _checked(prompt, choices)
-    prompt_ids, continuations = encode_choices(model, texts[0], texts[1:])
+    own_prompt, *texts = _checked(prompt, choices)
+    encoded = encode_choices(model, own_prompt, texts)
+    return Choices.of(measured(model, texts, encoded, batch_size, adapter), normalization)
+
+
+def measured(
+    model: TextGenerator,
+    texts: Sequence[str],
+    encoded: Encoded,
+    batch_size: int = BATCH_SIZE,
+    adapter: str | None = None,
+) -> list[Choice]:
+    """Return the choices `texts`, which `encode_choices` has encoded, with their figures."""
+    prompt_ids, continuations = encoded
     decoder = model.new_decoder(min(batch_size, len(continuations)), adapter)
     sums = log_probs(decoder, prompt_ids, continuations)
-    found = [
+    return [
         Choice(text, log_prob, len(ids), len((text.lstrip() or text).encode("utf-8")))
-        for text, log_prob, ids in zip(texts[1:], sums, continuations, strict=True)
+        for text, log_prob, ids in zip(texts, sums, continuations, strict=True)
     ]
-    return Choices.of(found, normalization)
 
 
 def _checked(prompt: object, choices: object) -> list[str]:
@@ -115,9 +128,7 @@ def _checked(prompt: object, choices: object) -> list[str]:
     return [prompt, *choices]
 
 
-def encode_choices(
-    model: TextGenerator, prompt: str, choices: Sequence[str]
-) -> tuple[list[int], list[list[int]]]:
+def encode_choices(model: TextGenerator, prompt: str, choices: Sequence[str]) -> Encoded:
     """Return the prompt's token ids and each choice's own.
 
     An empty prompt is the BOS token, as for `generate`.
@@ -132,11 +143,7 @@ def encode_choices(
     before, _ = model.tokenizer.frame
     prompt_ids = before + encode(context)
     own = len(prompt_ids) - len(before)
-    if not prompt_ids:
-        bos = model.resolve({}).bos_token_id
-        if bos is None:
-            raise OptionError("an empty prompt needs a bos_token_id, and the folder has none")
-        prompt_ids = [bos]
+    prompt_ids = prompt_ids or [model.resolve({}).start_token("an empty prompt")]
     continuations = [encode(context + moved + choice)[own:] for choice in choices]
     for number, ids in enumerate(continuations, 1):
         if not ids:

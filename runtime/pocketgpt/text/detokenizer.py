@@ -30,6 +30,7 @@ class Detokenizer:
 
     Attributes:
         is_byte_level: whether each token's are the same even at the beginning of a text.
+        special_ids: the tokens that stand for no text, such as the end of text.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -38,8 +39,7 @@ class Detokenizer:
         Raises:
             ValueError: in a way that cannot be shown token by token; the message names it.
         """
-        decoder = decoder_of(tokenizer)
-        kinds = decoder_kinds(decoder)
+        kinds = decoder_kinds(tokenizer)
         if unknown := next((kind for kind in kinds if not _streams(kind, kinds)), None):
             raise ValueError(f"its decoder is {unknown}, which cannot be shown token by token")
         self._tokenizer = tokenizer
@@ -47,7 +47,7 @@ class Detokenizer:
         self._byte_fallback = "ByteFallback" in kinds
         added = tokenizer.get_added_tokens_decoder()
         self._added = {number: token.content for number, token in added.items()}
-        self._special = frozenset(number for number, token in added.items() if token.special)
+        self.special_ids = frozenset(number for number, token in added.items() if token.special)
         self._anchor = self._find_anchor()
         self._bytes: dict[tuple[int, bool], bytes] = {}  # of the tokens that came so far
 
@@ -73,7 +73,9 @@ class Detokenizer:
 
     def is_text(self, token_id: int) -> bool:
         """Whether an id is a token's and not a special one's."""
-        return token_id not in self._special and self._tokenizer.id_to_token(token_id) is not None
+        return (
+            token_id not in self.special_ids and self._tokenizer.id_to_token(token_id) is not None
+        )
 
     def _find_bytes(self, token_id: int, first: bool) -> bytes:
         if not self.is_text(token_id):
@@ -104,20 +106,16 @@ class Detokenizer:
         raise ValueError("it has no token that shows")
 
 
-def decoder_of(tokenizer: tokenizers.Tokenizer) -> dict[str, Any] | None:
-    """Return a tokenizer's decoder as its JSON has it, None for none."""
+def decoder_kinds(tokenizer: tokenizers.Tokenizer) -> list[str]:
+    """Return the types of the parts of a tokenizer's decoder, in order; none where it has none."""
     if tokenizer.decoder is None:
-        return None
-    decoder: dict[str, Any] = json.loads(tokenizer.decoder.__getstate__())
-    return decoder
-
-
-def decoder_kinds(decoder: dict[str, Any] | None) -> list[str]:
-    """Return the types of a decoder's parts, in order."""
-    if decoder is None:
         return []
+    return _kinds(json.loads(tokenizer.decoder.__getstate__()))
+
+
+def _kinds(decoder: dict[str, Any]) -> list[str]:
     if decoder["type"] == "Sequence":
-        return [kind for part in decoder["decoders"] for kind in decoder_kinds(part)]
+        return [kind for part in decoder["decoders"] for kind in _kinds(part)]
     if decoder["type"] == "Strip" and decoder["stop"]:
         return ["Strip at the end"]
     return [str(decoder["type"])]

@@ -54,9 +54,8 @@ class Tokenizer:
             self._tokenizer = tokenizers.Tokenizer.from_buffer(path.read_bytes())
             self._tokenizer.no_padding()
             self._tokenizer.no_truncation()
-            added = self._tokenizer.get_added_tokens_decoder()
             self._detokenizer = Detokenizer(self._tokenizer)
-        self.special_ids = frozenset(number for number, token in added.items() if token.special)
+        self.special_ids = self._detokenizer.special_ids
 
     @property
     def vocab_size(self) -> int:
