@@ -5,6 +5,8 @@
     position_ids      int64 [batch_size, sequence_length]
     past_key_values.{layer}.{side}  [batch_size, n_head, past_sequence_length, head_dim]
     num_logits_to_keep  int64 []    fused alone: an initializer of 1, 0 for all
+    query_lengths     int32 [batch_size]     fused alone, where ragged.py added it: how many of each
+                                             row's tokens are real, the others padding on the right
     {product}.lora_A    [in, rank]  with places for adapters alone, for every product of a layer:
     {product}.lora_B    [rank, out] initializers of rank 0, in the type of what the product reads
     {product}.lora_bias [rank]      where the product was folded
@@ -34,6 +36,7 @@ from ..folder.manifest import GraphKind
 
 INPUT_IDS, ATTENTION_MASK, POSITION_IDS = "input_ids", "attention_mask", "position_ids"
 NUM_LOGITS_TO_KEEP = "num_logits_to_keep"
+QUERY_LENGTHS, BATCH_SIZE = "query_lengths", "batch_size"
 LOGITS = "logits"
 SIDES = ("key", "value")
 LORA_A, LORA_B, LORA_BIAS = "lora_A", "lora_B", "lora_bias"
@@ -45,7 +48,7 @@ CONTEXT_PROPERTY = "pocketgpt.n_positions"  # of the .onnx file's metadata: no s
 
 Array = NDArray[Any]
 
-_IDS_TYPE = "tensor(int64)"
+_IDS_TYPE, _LENGTHS_TYPE = "tensor(int64)", "tensor(int32)"
 _LOGITS_TYPE = "tensor(float)"
 _FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -100,12 +103,13 @@ class Contract:
     """What a graph was found to be.
 
     Its kind, the type of its cache's numbers, and the shapes `(in, out)` of the products that
-    adapters may change, by name: none without places for them.
+    adapters may change, by name: none without places for them. `ragged`: it takes `query_lengths`.
     """
 
     kind: GraphKind
     cache_dtype: np.dtype[Any]
     products: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    ragged: bool = False
 
 
 def read_contract(
@@ -125,13 +129,17 @@ def read_contract(
     reader = _Reader({value.name: value for value in session.get_inputs()}, config, where)
     outputs = {value.name: value for value in session.get_outputs()}
     # Before lists as long as config.json's n_layer are made.
-    if len(reader.values) + len(outputs) != 4 + 4 * config.n_layer:
+    ragged = QUERY_LENGTHS in reader.values
+    inputs = len(reader.values) - ragged
+    if inputs + len(outputs) != 4 + 4 * config.n_layer:
         raise reader.error(
-            f"has {len(reader.values)} inputs and {len(outputs)} outputs, and {config.n_layer} "
+            f"has {inputs} inputs and {len(outputs)} outputs, and {config.n_layer} "
             f"layers make {3 + 2 * config.n_layer} and {1 + 2 * config.n_layer}"
         )
     for name in (INPUT_IDS, ATTENTION_MASK, POSITION_IDS):
         reader.check(name, (None, None), {_IDS_TYPE})
+    if ragged:
+        reader.check(QUERY_LENGTHS, (None,), {_LENGTHS_TYPE})
     cache = (None, config.n_head, None, config.head_dim)
     cache_types = {reader.check(name, cache, _FLOAT_TYPES) for name in past_names(config.n_layer)}
     reader.values = outputs
@@ -146,7 +154,7 @@ def read_contract(
     reader.values = {value.name: value for value in session.get_overridable_initializers()}
     products = _read_places(reader, config) if adapters else {}
     kind = _kind(set(reader.values), products, reader)
-    return Contract(kind, np.dtype(_FLOAT_TYPES[cache_types.pop()]), products)
+    return Contract(kind, np.dtype(_FLOAT_TYPES[cache_types.pop()]), products, ragged)
 
 
 def _kind(overridable: set[str], products: Iterable[str], reader: _Reader) -> GraphKind:

@@ -80,6 +80,30 @@ class Decoder:
         self._advance(slot, token_ids)
         return logits
 
+    @property
+    def ragged(self) -> bool:
+        """Whether `check` takes several slots."""
+        return self._passes.ragged
+
+    def check(self, chunks: Sequence[Sequence[int]]) -> list[Logits]:
+        """Append a chunk to each of the first slots in one pass, each of a length of its own.
+
+        Args:
+            chunks: one a slot, each of at least one token; several only where it is `ragged`.
+
+        Returns:
+            By slot `[tokens, vocab_size]`, the logits after each of its tokens.
+
+        Raises:
+            InferenceError: ONNX Runtime could not run the graph.
+        """
+        if len(chunks) == 1:
+            return [self.score(chunks[0])]
+        logits = self._passes.check(chunks, self.lengths[: len(chunks)])
+        for slot, chunk in enumerate(chunks):
+            self._advance(slot, chunk)
+        return logits
+
     def fill(self, prompts: Sequence[Sequence[int]], first: int = 0) -> Logits:
         """Fill as many slots from `first` on, all empty, in one pass, padded on the right.
 

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from ..folder.config import ModelConfig
 from .adapters import Adapter
 from .buffers import Buffers
-from .contract import ATTENTION_MASK, INPUT_IDS, LOGITS, NUM_LOGITS_TO_KEEP, POSITION_IDS
+from .contract import (
+    ATTENTION_MASK,
+    INPUT_IDS,
+    LOGITS,
+    NUM_LOGITS_TO_KEEP,
+    POSITION_IDS,
+    QUERY_LENGTHS,
+)
 from .ort_session import run_bound
 from .passes import Lengths, Logits, side_by_side
 
@@ -30,8 +37,11 @@ class FusedPasses:
         config: ModelConfig,
         cache: Buffers,
         adapter: Adapter | None = None,
+        *,
+        ragged: bool = False,
     ) -> None:
         self.seconds = 0.0
+        self.ragged = ragged
         self._session = session
         self._cache = cache
         self._adapter = adapter
@@ -53,17 +63,26 @@ class FusedPasses:
     def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         binding = self._bind_chunk(token_ids, slot, start)
         binding.bind_ortvalue_input(NUM_LOGITS_TO_KEEP, every_token())
-        # ONNX Runtime allocates: a buffer must have the one row that is declared.
-        binding.bind_output(LOGITS)
-        self._run(binding)
-        logits: Logits = binding.get_outputs()[-1].numpy()[0]
+        logits: Logits = self._run_for_all(binding)[0]
         return logits
+
+    def check(self, chunks: Sequence[Sequence[int]], lengths: Lengths) -> list[Logits]:
+        token_ids, columns, real = side_by_side(chunks)
+        sizes = real.sum(axis=1)
+        self._reserve(int(lengths.max()) + real.shape[1])  # attention has no room for less
+        positions = np.where(real, lengths[:, None] + columns, 0)
+        mask = np.arange(self._cache.capacity) < (lengths + sizes)[:, None]
+        binding = self._bind(token_ids, positions, mask.astype(np.int64), 0, len(chunks), sizes)
+        binding.bind_ortvalue_input(NUM_LOGITS_TO_KEEP, every_token())
+        logits = self._run_for_all(binding)
+        return [row[:size] for row, size in zip(logits, sizes.tolist(), strict=True)]
 
     def fill(self, prompts: Sequence[Sequence[int]], first: int) -> Logits:
         token_ids, positions, mask = side_by_side(prompts)
         self._reserve(mask.shape[1])
         last = first + len(prompts)
-        binding = self._bind(token_ids, positions, mask.astype(np.int64), first, last)
+        sizes = mask.sum(axis=1)
+        binding = self._bind(token_ids, positions, mask.astype(np.int64), first, last, sizes)
         logits = self._logits[first:last]
         _bind_output(binding, LOGITS, logits)
         self._run(binding)
@@ -89,6 +108,14 @@ class FusedPasses:
         begin = time.perf_counter()
         run_bound(self._session, binding)
         self.seconds += time.perf_counter() - begin
+
+    def _run_for_all(self, binding: ort.IOBinding) -> Logits:
+        """Run for the logits after every token: `[rows, tokens, vocab_size]`."""
+        # ONNX Runtime allocates: a buffer must have the one row that is declared.
+        binding.bind_output(LOGITS)
+        self._run(binding)
+        logits: Logits = binding.get_outputs()[-1].numpy()
+        return logits
 
     def _reserve(self, tokens: int) -> None:
         self._cache.reserve(tokens)
@@ -126,11 +153,16 @@ class FusedPasses:
         attention_mask: NDArray[np.int64],
         first: int,
         last: int,
+        sizes: Lengths | None = None,
     ) -> ort.IOBinding:
+        """Bind all that goes in but the logits' number; `sizes` are the rows' where they differ."""
         binding = self._session.io_binding()
         binding.bind_cpu_input(INPUT_IDS, input_ids)
         binding.bind_cpu_input(POSITION_IDS, position_ids)
         binding.bind_cpu_input(ATTENTION_MASK, attention_mask)
+        if self.ragged:
+            sizes = np.full(last - first, input_ids.shape[1]) if sizes is None else sizes
+            binding.bind_cpu_input(QUERY_LENGTHS, sizes.astype(np.int32))
         self._cache.bind(binding, first, last)
         if self._adapter is not None:
             self._adapter.bind(binding)

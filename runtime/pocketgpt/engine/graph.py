@@ -18,6 +18,7 @@ from .ort_session import open_session, run_feeds
 from .passes import Passes
 from .portable import PortablePasses
 from .providers import Provider
+from .ragged import ragged_form
 
 
 class Graph:
@@ -71,7 +72,9 @@ class Graph:
             passes: Passes = (
                 PortablePasses(self.run, self.config, cache)
                 if self.contract.kind == "portable"
-                else FusedPasses(self._session, self.config, cache, adapter)
+                else FusedPasses(
+                    self._session, self.config, cache, adapter, ragged=self.contract.ragged
+                )
             )
         except (MemoryError, ValueError) as error:  # NumPy's, of a size that no array has
             raise InferenceError(
@@ -102,6 +105,7 @@ def open_graph(
     sparing: bool = False,
     profile: Path | None = None,
     adapters: bool = False,
+    ragged: bool = False,
 ) -> Graph:
     """Open a graph, in a model folder or bare.
 
@@ -113,13 +117,21 @@ def open_graph(
         sparing: whether to take less memory rather than less time.
         profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
         adapters: whether the graph has places for adapters.
+        ragged: whether to let rows have chunks of different lengths, where it can be.
 
     Raises:
         OptionError: `threads` is no whole number above 0, or the provider cannot be read.
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
         ModelFolderError: ONNX Runtime cannot load the graph, or it is not what `config` says.
     """
+    content = ragged_form(path, provider) if ragged else None
     session = open_session(
-        path, provider=provider, threads=threads, sparing=sparing, profile=profile
+        content or path,
+        provider=provider,
+        threads=threads,
+        sparing=sparing,
+        profile=profile,
+        weights_folder=path.parent if content else None,
+        name=path,
     )
     return Graph(session, config, path, adapters=adapters)

@@ -28,6 +28,7 @@ def open_session(
     profile: Path | None = None,
     sparing: bool = False,
     weights_folder: Path | None = None,
+    name: Path | None = None,
 ) -> ort.InferenceSession:
     """Open a graph.
 
@@ -39,6 +40,7 @@ def open_session(
         sparing: whether to take less memory rather than less time: float32 weights are read where
             they lie in their file, with no second copy laid out for the kernels.
         weights_folder: where the weights' file lies, for a graph that comes as bytes.
+        name: what to call a graph that comes as bytes.
 
     Raises:
         OptionError: `threads` is no whole number from 1 to 4096, or the provider cannot be read.
@@ -48,7 +50,7 @@ def open_session(
     if threads is not None:
         validate.whole("threads", threads, at_least=1)
         validate.number("threads", threads, at_most=MOST_THREADS)
-    name, provider_options = resolve_provider(provider)
+    provider_name, provider_options = resolve_provider(provider)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or physical_cores()
     # Asking for more than one row of logits overrides their declared shape: that is no warning.
@@ -66,14 +68,16 @@ def open_session(
     try:
         # Without fallback: a provider that fails is an error, never a slow run on another.
         session = ort.InferenceSession(
-            graph, options, providers=[(name, provider_options)], enable_fallback=0
+            graph, options, providers=[(provider_name, provider_options)], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-        where = graph if isinstance(graph, Path) else "a graph in memory"
-        if name != CPU:
-            raise ProviderError(f"provider {name!r} cannot run {where}: {reason(error)}") from error
+        where = graph if isinstance(graph, Path) else name or "a graph in memory"
+        if provider_name != CPU:
+            raise ProviderError(
+                f"provider {provider_name!r} cannot run {where}: {reason(error)}"
+            ) from error
         raise ModelFolderError(f"ONNX Runtime cannot load {where}: {reason(error)}") from error
-    check_active(name, session)
+    check_active(provider_name, session)
     return session
 
 

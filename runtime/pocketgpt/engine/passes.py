@@ -20,15 +20,20 @@ class Passes(Protocol):
 
     Attributes:
         seconds: how long ONNX Runtime has run in all.
+        ragged: whether there is `check`.
     """
 
     seconds: float
+    ragged: bool
 
     def append(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         """Put tokens behind the `start` tokens of a slot; return `[1, vocab_size]` after them."""
 
     def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         """The same; return `[tokens, vocab_size]`, the logits after every one."""
+
+    def check(self, chunks: Sequence[Sequence[int]], lengths: Lengths) -> list[Logits]:
+        """Put a chunk behind each of the first slots; return each one's `[tokens, vocab_size]`."""
 
     def fill(self, prompts: Sequence[Sequence[int]], first: int) -> Logits:
         """Fill as many slots from `first` on, all empty; return `[prompts, vocab_size]`."""

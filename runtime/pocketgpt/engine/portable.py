@@ -42,6 +42,8 @@ class _Live:
 class PortablePasses:
     """A step hands the cache that came out of the one before on; all else goes by the buffers."""
 
+    ragged = False
+
     def __init__(self, run: Run, config: ModelConfig, cache: Buffers) -> None:
         self.seconds = 0.0
         self._run = run
@@ -65,6 +67,9 @@ class PortablePasses:
         self._cache.write(slot, start, new[: self._n_layer], new[self._n_layer :])
         every: Logits = logits[0]
         return every
+
+    def check(self, chunks: Sequence[Sequence[int]], lengths: Lengths) -> list[Logits]:
+        raise NotImplementedError
 
     def fill(self, prompts: Sequence[Sequence[int]], first: int) -> Logits:
         self.settle()

@@ -108,6 +108,7 @@ class TextGenerator:
             provider=provider,
             threads=threads,
             adapters=opened.adapters,
+            ragged=True,
         )
         opened.check_kind(graph.contract.kind)
         tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)

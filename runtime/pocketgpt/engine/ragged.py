@@ -1,0 +1,163 @@
+"""Chunks of different lengths in one pass: a graph once more, with each row's number of tokens.
+
+ONNX Runtime 1.32 gave GroupQueryAttention one more input, `query_seqlens`: how many tokens of each
+row's chunk, padded on the right, are real (onnxruntime's docs/ContribOperators.md). Older ones
+refuse a graph that has it, so folders hold graphs without, and this adds it: an input
+`query_lengths` of the graph, and the last one of each attention.
+
+The file is read as what it is, fields of a protocol buffer (onnx.proto, in its message ModelProto;
+https://protobuf.dev/programming-guides/encoding): nothing is decoded but what is changed, every
+other byte stays, and so do the weights, which lie beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnxruntime as ort
+
+from ..errors import ModelFolderError
+from .contract import BATCH_SIZE, QUERY_LENGTHS
+from .providers import CPU, Provider, resolve_provider
+
+FIRST_ONNXRUNTIME = (1, 32)  # that has the input
+_ATTENTION = b"GroupQueryAttention"
+_PLACE = 16  # of query_seqlens among its inputs
+
+# Numbers of fields in onnx.proto.
+_GRAPH = 7  # of ModelProto
+_NODE, _INPUT = 1, 11  # of GraphProto
+_NODE_INPUT, _OP_TYPE = 1, 4  # of NodeProto
+_INT32 = 6  # TensorProto.DataType
+_BYTES, _FIXED = 2, {1: 8, 5: 4}  # wire types: with a length in front; with a size of its own
+
+
+def ragged_form(path: Path, provider: Provider) -> bytes | None:
+    """Return a graph with the input `query_lengths`, where what runs it takes that: else None.
+
+    Steps and chunks are bit-equal to the plain graph's, and take as long.
+    """
+    version = ort.__version__.split(".")[:2]
+    if tuple(int(part) for part in version if part.isdecimal()) < FIRST_ONNXRUNTIME:
+        return None
+    if resolve_provider(provider)[0] != CPU:  # no other was tried
+        return None
+    try:
+        return with_query_lengths(path.read_bytes())
+    except (OSError, ModelFolderError):  # portable, or damaged: ONNX Runtime knows how to say it
+        return None
+
+
+def write_ragged_graph(source: Path, target: Path) -> None:
+    """Write a fused graph once more, with the input `query_lengths [batch_size]`, int32.
+
+    Its weights stay where they are: `target` has to lie in the folder of `source`.
+
+    Raises:
+        ModelFolderError: it is no fused graph.
+    """
+    target.write_bytes(with_query_lengths(source.read_bytes(), source))
+
+
+def with_query_lengths(model: bytes, where: object = "the graph") -> bytes:
+    """Return a fused graph, a file's bytes, with the input `query_lengths [batch_size]`, int32.
+
+    Args:
+        model: the bytes of an .onnx file.
+        where: what to call it in an error.
+
+    Raises:
+        ModelFolderError: it is no fused graph, or has the input already.
+    """
+    try:
+        fields = [*_fields(model)]
+        parts = [
+            _field(_GRAPH, _with_input(part)) if number == _GRAPH else whole
+            for number, part, whole in fields
+        ]
+    except (IndexError, ValueError) as error:
+        raise ModelFolderError(f"{where} takes no rows of different lengths: {error}") from None
+    return b"".join(parts)
+
+
+def _with_input(graph: bytes) -> bytes:
+    parts, attentions, last = [], 0, 0
+    for number, part, whole in _fields(graph):
+        if number == _NODE and _op_type(part) == _ATTENTION:
+            whole = _field(_NODE, _with_lengths(part))
+            attentions += 1
+        parts.append(whole)
+        if number == _INPUT:
+            last = len(parts)
+    if not attentions:
+        raise ValueError("it has no GroupQueryAttention")
+    parts.insert(last, _field(_INPUT, _value_info(QUERY_LENGTHS, BATCH_SIZE)))
+    return b"".join(parts)
+
+
+def _with_lengths(node: bytes) -> bytes:
+    """Return an attention with one more input; those it leaves out before have empty names."""
+    fields = [*_fields(node)]
+    inputs = [part for number, part, _ in fields if number == _NODE_INPUT]
+    if len(inputs) > _PLACE:
+        raise ValueError("it has the input already")
+    inputs += [b""] * (_PLACE - len(inputs)) + [QUERY_LENGTHS.encode()]
+    others = [whole for number, _, whole in fields if number != _NODE_INPUT]
+    return b"".join([*(_field(_NODE_INPUT, name) for name in inputs), *others])
+
+
+def _op_type(node: bytes) -> bytes:
+    return next((part for number, part, _ in _fields(node) if number == _OP_TYPE), b"")
+
+
+def _value_info(name: str, dimension: str) -> bytes:
+    """Return a ValueInfoProto: a vector of int32 whose length has a name."""
+    shape = _field(1, _field(2, dimension.encode()))  # dim.dim_param
+    tensor = _varint(1 << 3) + _varint(_INT32) + _field(2, shape)
+    return _field(1, name.encode()) + _field(2, _field(1, tensor))
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield a message's fields: number, content where its wire type has a length, and all of it."""
+    begin = 0
+    while begin < len(message):
+        tag, at = _read_varint(message, begin)
+        number, wire = tag >> 3, tag & 7
+        content = b""
+        if wire == _BYTES:
+            size, at = _read_varint(message, at)
+            content = message[at : at + size]
+            if len(content) < size:
+                raise ValueError("it ends early")
+            at += size
+        elif wire in _FIXED:
+            at += _FIXED[wire]
+        elif wire == 0:
+            _, at = _read_varint(message, at)
+        else:
+            raise ValueError("it is no ONNX file")
+        yield number, content, message[begin:at]
+        begin = at
+
+
+def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    made = bytearray()
+    while value >= 0x80:
+        made.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*made, value])
