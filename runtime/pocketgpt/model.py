@@ -236,6 +236,7 @@ def load(
     verify: bool = False,
     prefix_cache_bytes: int = 0,
     adapters: Mapping[str, str | os.PathLike[str]] | None = None,
+    assistant: str | os.PathLike[str] | Model | None = None,
 ) -> Model:
     """Load a variant of a model folder.
 
@@ -253,12 +254,15 @@ def load(
             by that, within its tolerance.
         adapters: PEFT LoRA adapters, folders by the names that `generate(..., adapter=name)` is to
             use; the folder has to be from `export --adapters`.
+        assistant: a smaller model with the same tokenizer, a folder or a loaded model, that guesses
+            tokens ahead: the same text, in fewer steps of this one (`num_assistant_tokens`).
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or has no such variant.
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
         OptionError: `threads` or `prefix_cache_bytes` is no whole number, or too small; the
-            provider's options cannot be read; or the folder has no places for adapters.
+            provider's options cannot be read; the folder has no places for adapters; or the
+            assistant has another tokenizer.
         AdapterError: an adapter is damaged, of a kind that cannot be used, or does not fit.
         MissingExtraError: adapters need safetensors.
     """
@@ -270,4 +274,5 @@ def load(
         verify=verify,
         prefix_cache_bytes=prefix_cache_bytes,
         adapters=adapters,
+        assistant=assistant,
     )

@@ -25,9 +25,9 @@ OTHERS = {
     *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
     *("return_dict_in_generate", "return_legacy_cache", "use_cache", "cache_implementation"),
     *("cache_config", "prefill_chunk_size", "low_memory", "disable_compile", "compile_config"),
-    *("pad_token_id", "decoder_start_token_id", "is_assistant", "num_assistant_tokens"),
-    *("num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_early_exit"),
-    *("prompt_lookup_num_tokens", "max_matching_ngram_size", "assistant_lookbehind"),
+    *("pad_token_id", "decoder_start_token_id", "is_assistant"),
+    *("num_assistant_tokens_schedule", "assistant_early_exit", "assistant_lookbehind"),
+    *("max_matching_ngram_size",),
     *("target_lookbehind", "_from_model_config", "transformers_version"),
 }
 

@@ -13,6 +13,7 @@ from .generation_flags import with_generation_flags
 from .interrupt import cancel_on_interrupt
 from .options import (
     AdapterOption,
+    AssistantOption,
     Folder,
     ProviderOption,
     ThreadsOption,
@@ -30,6 +31,7 @@ def chat(
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     adapter: AdapterOption = None,
+    assistant: AssistantOption = None,
     *,
     generation: dict[str, Any],
 ) -> None:
@@ -45,6 +47,7 @@ def chat(
         provider=provider,
         threads=threads,
         adapters=adapters_of(adapter),
+        assistant=assistant,
     )
     model.resolve(generation)
     conversation = Chat(model, format_turns, adapter_name(adapter))

@@ -13,6 +13,7 @@ from .generation_flags import with_generation_flags, without_effect
 from .interrupt import INTERRUPTED, cancel_on_interrupt
 from .options import (
     AdapterOption,
+    AssistantOption,
     Folder,
     JsonOption,
     ProviderOption,
@@ -34,6 +35,7 @@ def generate(
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     adapter: AdapterOption = None,
+    assistant: AssistantOption = None,
     json: JsonOption = False,
     *,
     generation: dict[str, Any],
@@ -49,6 +51,7 @@ def generate(
         provider=provider,
         threads=threads,
         adapters=adapters_of(adapter),
+        assistant=assistant,
     )
     stream: Stream | BatchStream = model.stream(text, adapter=adapter_name(adapter), **generation)
     if (ignored := without_effect(generation)) and not json:

@@ -32,6 +32,14 @@ AdapterOption = Annotated[
         help="A PEFT LoRA adapter's folder, on a model from export --adapters.",
     ),
 ]
+AssistantOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--assistant",
+        help="A smaller model's folder, of the same tokenizer, to guess tokens ahead: the same "
+        "text, sooner.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 ADAPTER = "adapter"  # the name that a command line's one adapter is loaded by

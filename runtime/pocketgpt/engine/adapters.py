@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +26,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ..errors import AdapterError
+from ..errors import AdapterError, OptionError
 from .contract import LORA_A, LORA_B, LORA_BIAS
 from .peft_lora import Update, read_updates
 
@@ -182,3 +183,19 @@ def read_changes(text: str) -> dict[str, Change]:
             f"the graph's {CHANGES} cannot be read ({type(error).__name__}): "
             "quantize the variant again"
         ) from None
+
+
+def adapter_paths(adapters: object) -> dict[str, Path]:
+    """Return the folders of adapters by their names.
+
+    Raises:
+        OptionError: it is no mapping of names to folders.
+    """
+    if adapters is None:
+        return {}
+    if not isinstance(adapters, Mapping) or not all(
+        isinstance(name, str) and isinstance(path, (str, os.PathLike))
+        for name, path in adapters.items()
+    ):
+        raise OptionError('adapters should name folders, as {"name": "path/of/an/adapter"}')
+    return {name: Path(path) for name, path in adapters.items()}

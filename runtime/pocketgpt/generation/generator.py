@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Self, Unpack, overload
 
 from .. import validate
-from ..engine.adapters import Adapter
+from ..engine.adapters import Adapter, adapter_paths
 from ..engine.decoder import Decoder
 from ..engine.graph import Graph, open_graph
 from ..engine.providers import Provider
@@ -23,10 +23,18 @@ from ..folder.opening import open_folder
 from ..text.tokenizer import Tokenizer
 from .beam import BeamSearch
 from .folder_defaults import usable_defaults
+from .guessing.assistant import check_assistant, check_options
+from .guessing.draft import Draft
 from .option_types import GenerationOptionsDict, OneTextOptionsDict
 from .options import GenerationOptions
 from .prefix_cache import PrefixCache
-from .request import Request, each_prompts_options, resolve_options, resolve_prompt
+from .request import (
+    Request,
+    each_prompts_options,
+    resolve_options,
+    resolve_prompt,
+    slots_for,
+)
 from .results import GenerationResult
 from .scheduler import AnyJob, Scheduler
 from .sequence import TokenSequence
@@ -52,6 +60,7 @@ class TextGenerator:
         vocabulary: the tokens, for constraints on what is generated.
         prefixes: what earlier prompts left in memory, where it was told to keep any.
         adapters: the LoRA adapters that were loaded with it, by the names they were given.
+        assistant: the smaller model that guesses ahead, where one was loaded.
     """
 
     def __init__(
@@ -63,6 +72,7 @@ class TextGenerator:
         defaults: Mapping[str, Any],
         prefix_cache_bytes: int = 0,
         adapters: Mapping[str, Adapter] = MappingProxyType({}),
+        assistant: TextGenerator | None = None,
     ) -> None:
         """Use `pocketgpt.load` instead."""
         self.tokenizer = tokenizer
@@ -73,6 +83,7 @@ class TextGenerator:
         self.vocabulary = Vocabulary(tokenizer, graph.config.vocab_size)
         self.graph = graph
         self.adapters = MappingProxyType(dict(adapters))
+        self.assistant = assistant
         self._defaults = usable_defaults(defaults, graph.config.vocab_size)
         self._open_again: Callable[[], Self] | None = None
 
@@ -97,10 +108,13 @@ class TextGenerator:
         verify: bool = False,
         prefix_cache_bytes: int = 0,
         adapters: Mapping[str, str | os.PathLike[str]] | None = None,
+        assistant: str | os.PathLike[str] | TextGenerator | None = None,
     ) -> Self:
         """Open a variant of a model folder; see `pocketgpt.load`."""
         validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
-        paths = _adapter_paths(adapters)
+        paths = adapter_paths(adapters)
+        if assistant is not None and not isinstance(assistant, TextGenerator):
+            assistant = cls.open(Path(assistant), None, provider=provider, threads=threads)
         opened = open_folder(folder, variant, verify=verify, adapters=bool(paths))
         graph = open_graph(
             opened.graph_path,
@@ -121,7 +135,10 @@ class TextGenerator:
             opened.generation_defaults,
             prefix_cache_bytes,
             {name: graph.read_adapter(path) for name, path in paths.items()},
+            assistant,
         )
+        if assistant is not None:
+            check_assistant(model, assistant)
         model._open_again = partial(
             cls.open,
             folder.absolute(),
@@ -131,6 +148,7 @@ class TextGenerator:
             verify=verify,
             prefix_cache_bytes=prefix_cache_bytes,
             adapters={name: path.absolute() for name, path in paths.items()} or None,
+            assistant=assistant,
         )
         return model
 
@@ -284,7 +302,7 @@ class TextGenerator:
         prompts: list[str] = list(prompt) if several else [prompt]  # type: ignore[list-item]
         given = each_prompts_options(prompts, options, shared)
         requests = [self._request(text, own) for text, own in zip(prompts, given, strict=True)]
-        scheduler = self.scheduler(_slots(requests, batch_size), adapter)
+        scheduler = self.scheduler(slots_for(requests, batch_size), adapter)
         if several or requests[0].options.num_return_sequences > 1:
             batch = BatchStream(
                 lambda cancelled, done: self._pieces(requests, scheduler, cancelled, done)
@@ -318,7 +336,10 @@ class TextGenerator:
                 no text.
         """
         self.check_task("text-generation")
-        return resolve_options(self._defaults, options, self.config, self.vocabulary)
+        resolved = resolve_options(self._defaults, options, self.config, self.vocabulary)
+        if self.assistant is not None:
+            check_options(resolved)
+        return resolved
 
     def new_decoder(self, slots: int = 1, adapter: str | None = None) -> Decoder:
         """Return a decoder of so many empty texts, for work below the level of text.
@@ -327,6 +348,12 @@ class TextGenerator:
             OptionError: no adapter of that name was loaded.
         """
         return self.graph.decoder(slots, adapter=self.adapter(adapter))
+
+    def new_draft(self, slots: int = 1) -> Draft | None:
+        """Return what guesses for so many texts together; None without an assistant."""
+        if self.assistant is None:
+            return None
+        return Draft(self.assistant.new_decoder(slots), self.assistant.config.n_positions)
 
     def scheduler(self, slots: int, adapter: str | None = None) -> Scheduler:
         """Return a scheduler with so many slots, for who drives requests on their own.
@@ -338,6 +365,7 @@ class TextGenerator:
             self.new_decoder(slots, adapter),
             self.config.n_positions,
             prefixes=self.prefixes.of(adapter),
+            draft=self.new_draft(slots),
         )
 
     def _request(self, prompt: object, options: Mapping[str, Any]) -> Request:
@@ -369,32 +397,3 @@ class TextGenerator:
 
 def _hash_of(hashes: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()
-
-
-def _adapter_paths(adapters: object) -> dict[str, Path]:
-    """Return the folders of adapters by their names.
-
-    Raises:
-        OptionError: it is no mapping of names to folders.
-    """
-    if adapters is None:
-        return {}
-    if not isinstance(adapters, Mapping) or not all(
-        isinstance(name, str) and isinstance(path, (str, os.PathLike))
-        for name, path in adapters.items()
-    ):
-        raise OptionError('adapters should name folders, as {"name": "path/of/an/adapter"}')
-    return {name: Path(path) for name, path in adapters.items()}
-
-
-def _slots(requests: Sequence[Request], batch_size: int) -> int:
-    """Return how many rows to decode at once: no more than there are, nor fewer than a search has.
-
-    A search takes a row for each beam, and its texts share them.
-    """
-    widths = [request.options.num_beams for request in requests]
-    texts = [
-        request.options.num_return_sequences if width == 1 else width
-        for request, width in zip(requests, widths, strict=True)
-    ]
-    return max(1, *widths, min(batch_size, sum(texts))) if requests else 1

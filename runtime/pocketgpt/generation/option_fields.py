@@ -223,7 +223,17 @@ class OptionFields:
         None,
         "Most tokens to guess ahead from what the text said before, checked in one pass: faster "
         "where it repeats itself. The same tokens, but where a quantized variant's likeliest two "
-        "nearly tie, which may then fall otherwise from run to run. For one text at a time.",
+        "nearly tie, which may then fall otherwise from run to run. Goes before an assistant.",
+    )
+    num_assistant_tokens: int = option(
+        Whole(0),
+        20,
+        "Most tokens that the assistant guesses ahead, where one was loaded; 0 for none.",
+    )
+    assistant_confidence_threshold: float = option(
+        Number(at_least=0, at_most=1),
+        0.4,
+        "The assistant guesses no further behind a token that it finds less likely.",
     )
     num_return_sequences: int = option(Whole(1), 1, "Texts for each prompt.")
     logprobs: int | None = option(

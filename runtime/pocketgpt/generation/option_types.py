@@ -58,6 +58,8 @@ class OneTextOptionsDict(TypedDict, total=False):
     length_penalty: float
     early_stopping: bool | Literal["never"]
     prompt_lookup_num_tokens: int | None
+    num_assistant_tokens: int
+    assistant_confidence_threshold: float
     logprobs: int | None
     context_overflow: Literal["stop", "reprefill"]
     keep: int

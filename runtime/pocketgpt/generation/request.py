@@ -101,3 +101,16 @@ def each_prompts_options(
     if len(own) != len(prompts):
         raise OptionError(f"options has {len(own)} entries for {len(prompts)} prompts")
     return [{**shared, **one} for one in own]
+
+
+def slots_for(requests: Sequence[Request], batch_size: int) -> int:
+    """Return how many rows to decode at once: no more than there are, nor fewer than a search has.
+
+    A search takes a row for each beam, and its texts share them.
+    """
+    widths = [request.options.num_beams for request in requests]
+    texts = [
+        request.options.num_return_sequences if width == 1 else width
+        for request, width in zip(requests, widths, strict=True)
+    ]
+    return max(1, *widths, min(batch_size, sum(texts))) if requests else 1

@@ -16,7 +16,8 @@ class Timings:
     the last one, which is `new_tokens - 1` steps. `reused_tokens` of the prompt were in a cache and
     not computed again. `engine_seconds` of the decoding was ONNX Runtime's, for all texts that were
     decoded together: what is left of `decode_seconds` is the runtime's own. `guessed_tokens` were
-    guessed ahead (`prompt_lookup_num_tokens`), and `accepted_tokens` of them came true.
+    guessed ahead (`prompt_lookup_num_tokens`, or `assistant`), and `accepted_tokens` of them came
+    true.
     """
 
     prompt_tokens: int

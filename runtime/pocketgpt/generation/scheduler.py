@@ -14,13 +14,14 @@ import numpy as np
 
 from ..engine.decoder import PREFILL_CHUNK, Decoder
 from .beam import BeamSearch
+from .guessing.draft import Draft
+from .guessing.speculation import Speculation
 from .pipeline import choose_tokens
 from .prefix_cache import Prefix, Prefixes, common_prefix
 from .processors import Logits
 from .results import Counters
 from .sequence import Piece, TokenSequence
 from .slots import Ids, Seat, SlotTable
-from .speculation import Speculation
 
 PREFILL_TOGETHER = 1024  # tokens, padding included, of a pass of several prompts while nothing runs
 MAX_PADDED = 1.1  # times the tokens there are: beyond it a pass for each prompt is the faster way
@@ -45,6 +46,7 @@ class Scheduler:
         prefixes: Prefixes | None = None,
         min_shared: int = MIN_SHARED,
         held: Sequence[int] = (),
+        draft: Draft | None = None,
     ) -> None:
         """Take over a decoder.
 
@@ -54,6 +56,7 @@ class Scheduler:
             prefixes: what earlier texts left in memory.
             min_shared: how long a beginning has to be that is taken from another text.
             held: the tokens that the first slot holds already.
+            draft: what guesses for texts without prompt lookup; it has as many slots.
         """
         self.waiting: deque[AnyJob] = deque()
         self.counters = Counters()
@@ -63,6 +66,8 @@ class Scheduler:
         self._prefixes = prefixes
         self._min_shared = min_shared
         self._table = SlotTable(decoder, np.array(held, np.int64))
+        self._draft = draft
+        self._speculation = Speculation(decoder, n_positions, draft)
 
     @property
     def busy(self) -> bool:
@@ -78,6 +83,8 @@ class Scheduler:
         if job.finish_reason is None:
             self.waiting.append(job)
             self._longest = max(self._longest, min(job.most_tokens, self._n_positions))
+            if isinstance(job, TokenSequence):
+                self._speculation.admit(job)
 
     def run(self, cancelled: Callable[[], bool]) -> Iterator[Piece]:
         """Go on until all is done, yielding each piece of text as it is final.
@@ -114,35 +121,37 @@ class Scheduler:
         self.counters.rows += len(running)
         if self.waiting:
             self.counters.idle += self._table.free
-        alone = running[0][0] if len(running) == 1 else None
-        if alone and isinstance(alone.job, TokenSequence) and alone.job.speculation:
-            return self._step_guessing(alone, alone.job, alone.job.speculation)
+        seats = self._table.seats()
+        guessing = self._speculation.active and len(seats) == len(running)
+        if guessing and (guesses := self._speculation.guess(_texts(seats))):
+            return self._check(seats, guesses)
+        begun = self._decoder.engine_seconds
         logits = self._decoder.step([seat.tokens[row] for seat, row in running])
-        return self._choose(self._table.seats(), logits)
+        if guessing:
+            self._speculation.stepped(len(seats), self._decoder.engine_seconds - begun)
+        return self._choose(seats, logits)
 
-    def _step_guessing(
-        self, seat: Seat, text: TokenSequence, speculation: Speculation
-    ) -> list[Piece]:
-        """Step the only text that runs; what it guesses to come is checked in the same pass."""
-        slot, begun = seat.slots[0], self._decoder.engine_seconds
-        length = int(self._decoder.lengths[slot]) + 1  # with the token that is certain
-        guesses = speculation.guess(min(self._n_positions - length, text.tokens_left - 1))
-        if not guesses:
-            logits = self._decoder.step(seat.tokens)
-            speculation.stepped(self._decoder.engine_seconds - begun)
-            return self._choose_singles([seat], logits)
-        logits = self._decoder.score([*seat.tokens, *guesses], slot)
-        seconds, pieces, accepted = self._decoder.engine_seconds - begun, [], 0
+    def _check(self, seats: Sequence[Seat], guesses: Sequence[list[int]]) -> list[Piece]:
+        """Step all that runs, texts of one row each; their guesses are checked in the same pass."""
+        begun, held = self._decoder.engine_seconds, self._decoder.lengths[: len(seats)] + 1
+        chunks = [[*seat.tokens, *guess] for seat, guess in zip(seats, guesses, strict=True)]
+        logits = self._decoder.check(chunks)
+        seconds = self._decoder.engine_seconds - begun
+        pieces: list[Piece] = []
+        accepted, going, place = [0] * len(seats), [*range(len(seats))], 0
         try:
-            for number in range(len(logits)):
-                pieces += self._take([seat], logits[number : number + 1])
-                if text.finish_reason is not None or guesses[number : number + 1] != seat.tokens:
-                    break
-                accepted += 1
+            while going:
+                rows = np.stack([logits[row][place] for row in going])
+                pieces += self._take([seats[row] for row in going], rows)
+                going = [row for row in going if _came_true(seats[row], guesses[row], place)]
+                for row in going:
+                    accepted[row] += 1
+                place += 1
         finally:  # a processor may raise, and a session goes on from what the slot holds
-            self._decoder.rewind(length + accepted, slot)
-        speculation.checked(len(guesses), accepted, seconds)
-        self._retire([seat])
+            for row, count in enumerate(accepted):
+                self._decoder.rewind(int(held[row]) + count, row)
+        self._speculation.checked(_texts(seats), guesses, accepted, seconds)
+        self._retire(seats)
         return pieces
 
     def _make_room(self) -> None:
@@ -325,7 +334,7 @@ class Scheduler:
 
     def _take(self, seats: Sequence[Seat], logits: Logits) -> list[Piece]:
         """Give each seat its next token; `logits [seats, vocab_size]`."""
-        texts = [seat.job for seat in seats if isinstance(seat.job, TokenSequence)]
+        texts = _texts(seats)
         tokens = choose_tokens(
             [text.pipeline for text in texts], logits, [text.random for text in texts]
         ).tolist()
@@ -333,7 +342,7 @@ class Scheduler:
         for seat, text, token_id, row in zip(seats, texts, tokens, logits, strict=True):
             text.record_logprobs(row, token_id)
             text.pipeline.accept(token_id)
-            piece = text.add(token_id, self._decoder.engine_seconds)
+            piece = text.add(token_id, self._engine_seconds)
             seat.tokens = [token_id]
             if piece:
                 pieces.append((text, piece))
@@ -350,7 +359,7 @@ class Scheduler:
         def copy_row(source: int, target: int, start: int) -> None:
             self._decoder.copy_slot(seat.slots[source], seat.slots[target], start)
 
-        tokens = search.advance(logits, copy_row, self._decoder.engine_seconds)
+        tokens = search.advance(logits, copy_row, self._engine_seconds)
         if tokens is not None:
             seat.tokens = tokens
             return []
@@ -367,3 +376,21 @@ class Scheduler:
             if self._prefixes:
                 self._prefixes.put(left, lambda: self._decoder.read(slot))
         self._table.stop(seat, left)
+        if isinstance(job, TokenSequence):
+            self._speculation.leave(job)
+
+    @property
+    def _engine_seconds(self) -> float:
+        """How long ONNX Runtime has run in all, the draft's passes too."""
+        drafting = self._draft.engine_seconds if self._draft else 0.0
+        return self._decoder.engine_seconds + drafting
+
+
+def _texts(seats: Sequence[Seat]) -> list[TokenSequence]:
+    """Return the texts of seats of one row each."""
+    return [seat.job for seat in seats if isinstance(seat.job, TokenSequence)]
+
+
+def _came_true(seat: Seat, guess: Sequence[int], place: int) -> bool:
+    """Whether a text goes on, and its newest token is the one guessed at a place."""
+    return seat.job.finish_reason is None and [*guess[place : place + 1]] == seat.tokens

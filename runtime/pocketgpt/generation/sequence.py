@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from ..text.stop_filter import StopFilter
 from ..text.text_stream import TextStream
 from ..text.tokenizer import Tokenizer
+from .guessing.lookup import PromptLookup
+from .guessing.record import Record
 from .options import GenerationOptions
 from .pipeline import Pipeline
 from .processors import Logits, log_softmax
 from .results import FinishReason, GenerationResult, Timings, TokenLogprobs
-from .speculation import Speculation
 from .topk import top
 
 Ids = NDArray[np.int64]
@@ -35,7 +36,8 @@ class TokenSequence:
         reused_tokens: how many of the prompt's tokens were in the cache when it began.
         reprefills: how often the context overflowed and was computed afresh.
         score: what a beam search gave it.
-        speculation: what guesses its tokens, where it was told to.
+        lookup: what guesses its tokens from what it said before, where it was told to.
+        record: what came of its guesses, whoever made them.
     """
 
     width = 1  # slots of a decoder
@@ -63,7 +65,8 @@ class TokenSequence:
         self.budget = new_tokens(options, len(prompt_ids), n_positions)
         self.random = _random(options, sibling)
         guesses = options.prompt_lookup_num_tokens
-        self.speculation = Speculation(prompt_ids, guesses) if guesses else None
+        self.lookup = PromptLookup(prompt_ids, guesses) if guesses else None
+        self.record = Record()
         self._ids = np.array([*prompt_ids], np.int64)
         self._characters = TextStream(tokenizer, prompt_ids)
         self._stop = StopFilter(options.stops)
@@ -158,8 +161,8 @@ class TokenSequence:
             decode_seconds=self._last - self._first,
             reused_tokens=self.reused_tokens,
             engine_seconds=self._engine_last - self._engine_first,
-            guessed_tokens=self.speculation.guessed if self.speculation else 0,
-            accepted_tokens=self.speculation.accepted if self.speculation else 0,
+            guessed_tokens=self.record.guessed,
+            accepted_tokens=self.record.accepted,
         )
         return GenerationResult(
             text=self.text,
@@ -172,8 +175,8 @@ class TokenSequence:
         )
 
     def _append(self, token_id: int) -> None:
-        if self.speculation is not None:
-            self.speculation.accept(token_id)
+        if self.lookup is not None:
+            self.lookup.accept(token_id)
         length = len(self.prompt_ids) + len(self.token_ids)
         if length == len(self._ids):
             self._ids = np.concatenate([self._ids, np.zeros_like(self._ids)])

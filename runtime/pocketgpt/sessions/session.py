@@ -53,6 +53,7 @@ class Session:
         self.adapter = adapter
         self._model = model
         self._decoder = model.new_decoder(adapter=adapter)
+        self._draft = model.new_draft()
         if cache is not None:
             self._decoder.write(*cache)
         self._streaming: Stream | None = None
@@ -123,7 +124,7 @@ class Session:
             request = Request(list(self.token_ids), resolved)
             (text,) = request.texts(model.tokenizer, model.vocabulary, n_positions, 0)
             held = self.token_ids[: decoder.lengths[0]]
-            scheduler = Scheduler(decoder, n_positions, held=held, min_shared=1)
+            scheduler = Scheduler(decoder, n_positions, held=held, min_shared=1, draft=self._draft)
             scheduler.submit(text)
             try:
                 yield from (piece for _, piece in scheduler.run(cancelled))

@@ -64,6 +64,12 @@ class Tokenizer:
         return size
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """Every token's id, added ones included."""
+        tokens: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        return tokens
+
+    @property
     def kind(self) -> str:
         """What kind of model it is: BPE, WordPiece, Unigram or WordLevel."""
         return type(self._tokenizer.model).__name__
