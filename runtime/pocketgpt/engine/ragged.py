@@ -72,6 +72,8 @@ def with_query_lengths(model: bytes, where: object = "the graph") -> bytes:
     """
     try:
         fields = [*_fields(model)]
+        if not any(number == _GRAPH for number, _, _ in fields):
+            raise ValueError("it has no graph")
         parts = [
             _field(_GRAPH, _with_input(part)) if number == _GRAPH else whole
             for number, part, whole in fields

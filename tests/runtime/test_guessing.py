@@ -1,0 +1,110 @@
+"""What is guessed, how many tokens, and when none: lookups, records and the pace by themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from pocketgpt.generation.guessing.lookup import PromptLookup
+from pocketgpt.generation.guessing.pace import FIRST_GUESS, MOST_CHECKED, Pace
+from pocketgpt.generation.guessing.record import Record
+
+
+def test_what_followed_the_newest_tokens_last_is_guessed() -> None:
+    text = PromptLookup([1, 2, 3, 4, 5, 9, 1, 2, 3, 7, 8, 6, 1, 2, 3], most=4)
+    assert text.room == 4
+    assert text.guess(4) == [7, 8, 6, 1]
+    assert text.guess(2) == [7, 8]
+    text.accept(4)
+    assert text.guess(4) == [5, 9, 1, 2]  # behind 2, 3, 4: not the newest, but three tokens alike
+    text.accept(77)
+    assert (text.room, text.guess(4)) == (0, [])
+
+
+def test_a_text_in_a_circle_is_guessed_to_stay_in_it() -> None:
+    assert PromptLookup([5, 6, 7, 5, 6, 7, 5], most=9).guess(4) == [6, 7, 5, 6]
+
+
+def test_a_record_follows_what_it_sees_and_forgets() -> None:
+    record = Record()
+    first = record.likely
+    record.checked(4, 4)
+    assert record.likely > first
+    for _ in range(9):
+        record.checked(1, 0)
+    assert (record.guessed, record.accepted) == (13, 4)
+    assert record.likely < 0.3
+    for _ in range(200):
+        record.forget()
+    assert record.likely == pytest.approx(first, abs=0.05)
+
+
+def checked(pace: Pace, count: int, accepted: int, seconds: float, rows: int = 1) -> None:
+    pace.checked(rows, count, accepted, seconds, drafted=False)
+
+
+def test_nothing_is_guessed_before_a_step_to_compare_with() -> None:
+    pace = Pace()
+    assert not pace.affordable(1)
+    pace.stepped(1, 1.0)
+    assert pace.affordable(1)
+    assert not pace.affordable(2)
+    assert pace.count([99], [0.8], False) == FIRST_GUESS
+    assert pace.count([2], [0.8], False) == 2
+
+
+def test_guesses_are_as_long_as_pays_best() -> None:
+    """A pass costs 1.2 steps and 0.1 for every token, as measured at two lengths."""
+    pace = Pace()
+    pace.stepped(1, 1.0)
+    for count in (4, 8, 4, 8):
+        checked(pace, count, count, 1.2 + 0.1 * count)
+
+    def expected(likely: float, count: int) -> float:
+        tokens = sum(likely**power for power in range(count + 1))
+        return tokens / (1.2 + 0.1 * count)
+
+    for likely in (0.5, 0.8, 0.95):
+        best = max(expected(likely, count) for count in range(1, 21))
+        assert expected(likely, pace.count([20], [likely], False)) > 0.98 * best
+    assert pace.count([20], [0.1], False) == 0
+
+
+def test_a_row_that_repeats_itself_does_not_slow_down_seven_that_do_not() -> None:
+    pace = Pace()
+    pace.stepped(8, 1.0)
+    for count in (4, 8):
+        checked(pace, count, 8 * count, 1.0 + 0.2 * count, rows=8)
+    assert pace.count([20] + [0] * 7, [1.0] * 8, False) == 0
+    assert pace.count([20] * 8, [1.0] * 8, False) == 20
+    assert pace.count([200] * 8, [1.0] * 8, False) == MOST_CHECKED // 8 - 1
+
+
+def test_what_guesses_cost_is_bounded() -> None:
+    """Whatever a pass is said to pay: 2 steps at first, then a hundredth, and a pass or two."""
+    pace, lost, steps = Pace(), 0.0, 0
+    pace.stepped(1, 1.0)
+    for _ in range(2000):
+        if pace.affordable(1):
+            checked(pace, 4, 0, 1.8)
+            lost += 0.8
+        else:
+            pace.stepped(1, 1.0)
+        steps += 1
+    assert lost <= 2 + 0.01 * steps + 0.8
+    pace.stepped(1, 1.0)
+    checked(pace, 4, 0, 1000.0)  # the machine slept
+    pauses = 0
+    while not pace.affordable(1):
+        pace.stepped(1, 1.0)
+        pauses += 1
+    assert pauses <= 260
+
+
+def test_a_hiccup_is_forgotten() -> None:
+    pace = Pace()
+    pace.stepped(1, 1.0)
+    checked(pace, 4, 4, 50.0)
+    for _ in range(60):
+        checked(pace, 1, 1, 1.1)
+        checked(pace, 3, 3, 1.3)
+    assert pace.count([20], [0.95], False) > 8
