@@ -7,6 +7,7 @@ most one chunk, so that none waits longer than that for its next token.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -125,18 +126,18 @@ class Scheduler:
         guessing = self._speculation.active and len(seats) == len(running)
         if guessing and (guesses := self._speculation.guess(_texts(seats))):
             return self._check(seats, guesses)
-        begun = self._decoder.engine_seconds
+        begun = time.perf_counter()
         logits = self._decoder.step([seat.tokens[row] for seat, row in running])
         if guessing:
-            self._speculation.stepped(len(seats), self._decoder.engine_seconds - begun)
+            self._speculation.stepped(len(seats), time.perf_counter() - begun)
         return self._choose(seats, logits)
 
     def _check(self, seats: Sequence[Seat], guesses: Sequence[list[int]]) -> list[Piece]:
         """Step all that runs, texts of one row each; their guesses are checked in the same pass."""
-        begun, held = self._decoder.engine_seconds, self._decoder.lengths[: len(seats)] + 1
+        begun, held = time.perf_counter(), self._decoder.lengths[: len(seats)] + 1
         chunks = [[*seat.tokens, *guess] for seat, guess in zip(seats, guesses, strict=True)]
         logits = self._decoder.check(chunks)
-        seconds = self._decoder.engine_seconds - begun
+        seconds = time.perf_counter() - begun
         pieces: list[Piece] = []
         accepted, going, place = [0] * len(seats), [*range(len(seats))], 0
         try:

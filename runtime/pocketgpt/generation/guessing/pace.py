@@ -5,20 +5,22 @@ to the passes of so many rows. Of all lengths that one pays best whose expected 
 the most.
 
 Expectations fail, so there is an account, in plain steps: what guesses save goes in, what they cost
-goes out, and while it is empty nothing is guessed. It starts with a little, and fills by a
-hundredth of every plain step: that, and no more, is what guessing can cost in the long run.
+goes out, and while it is empty nothing is guessed. A text brings a little for the steps that it
+may take, and every plain step adds half a hundredth: no more is what guessing can cost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-FIRST_GUESS = 4  # tokens, while it is not known what a pass takes
+FIRST_GUESS = 3  # tokens, while it is not known what a pass takes
 MOST_CHECKED = 192  # tokens of a pass, padding included: each takes a row of logits
 SMOOTHING = 0.25  # weight of the newest step among the ones before
 KEPT = 0.9  # weight of the passes before, with every new one
-ALLOWANCE = 0.01  # of a plain step's time
-FIRST_CREDIT, MOST_CREDIT, MOST_DEBT = 2.0, 4.0, 2.56  # plain steps; a debt lasts 256 steps
+# Of a text's steps: one that looks up may not repeat itself, a draft is there to be used.
+LOOKUP_ADVANCE, DRAFT_ADVANCE, MOST_ADVANCE = 0.004, 0.01, 1.5  # the last in plain steps
+ALLOWANCE = 0.005  # of a plain step
+MOST_CREDIT, MOST_DEBT = 4.0, 1.28  # plain steps; a debt lasts 256 of them
 
 
 class Pace:
@@ -30,13 +32,18 @@ class Pace:
 
     def __init__(self) -> None:
         """Start with nothing measured."""
-        self.credit = FIRST_CREDIT
+        self.credit = 0.0
         self._steps: dict[int, float] = {}  # seconds of a plain step, by rows
         self._passes: dict[tuple[int, bool], _Line] = {}  # by rows, and whether a draft guessed
 
     def affordable(self, rows: int) -> bool:
         """Whether to think about guesses for so many rows."""
         return self.credit > 0 and rows in self._steps and 2 * rows <= MOST_CHECKED
+
+    def admit(self, steps: float, drafted: bool) -> None:
+        """Take note of a text that may take so many steps more, its share of each counted."""
+        advance = (DRAFT_ADVANCE if drafted else LOOKUP_ADVANCE) * steps
+        self.credit = min(MOST_CREDIT, self.credit + min(MOST_ADVANCE, advance))
 
     def stepped(self, rows: int, seconds: float) -> None:
         """Take note of a step without guesses, and how long it took."""

@@ -30,7 +30,9 @@ class Speculation:
 
     def admit(self, text: TokenSequence) -> None:
         """Take note of a text that will run."""
-        self.active = self.active or text.lookup is not None or self._drafts(text)
+        if text.lookup is not None or self._drafts(text):
+            self.active = True
+            self._pace.admit(text.tokens_left / self._decoder.slots, not text.lookup)
 
     def leave(self, text: TokenSequence) -> None:
         """Take note that a text has ended."""
