@@ -108,3 +108,20 @@ def test_the_command_line(
     code, _, errors = cli("bench", tiny_folder, "--plot", tmp_path / "speed.doc")
     assert code == 2
     assert "no ending of a picture format" in errors
+
+
+def test_guessing_ahead_is_measured_where_it_is_asked_for(
+    measured: Benchmark, tiny_folder: Path, cli: Cli
+) -> None:
+    assert {one.speculative_tokens_per_second for one in measured.variants} == {None}
+    words = ("bench", tiny_folder, "--variant", "fp32", "--threads", 1)
+    code, text, _ = cli(*words, "--prompt-lookup-num-tokens", 5)
+    assert code == 0
+    assert text.splitlines()[1].split()[-2:] == ["ahead", "came"]
+    found = pocketgpt.bench(tiny_folder, ["fp32"], threads=1, assistant=tiny_folder)
+    (speed,) = found.variants
+    assert speed.speculative_tokens_per_second is not None
+    assert speed.speculative_tokens_per_second > 0
+    assert speed.accepted_share is None or 0 <= speed.accepted_share <= 1
+    with pytest.raises(OptionError, match="prompt_lookup_num_tokens"):
+        pocketgpt.bench(tiny_folder, prompt_lookup_num_tokens=0)

@@ -13,7 +13,7 @@ from ..measure.bench import Benchmark, VariantSpeed
 from ..measure.bench import bench as measure
 from ..measure.bench_plot import benchmark_plotter
 from .console import print_json, progress_bars, result_console
-from .options import Folder, JsonOption, ProviderOption, ThreadsOption
+from .options import AssistantOption, Folder, JsonOption, ProviderOption, ThreadsOption
 
 
 def bench(
@@ -24,6 +24,11 @@ def bench(
     ] = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    prompt_lookup_num_tokens: Annotated[
+        int | None,
+        typer.Option(help="Measure guessing ahead by prompt lookup, at most so many tokens."),
+    ] = None,
+    assistant: AssistantOption = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw the figures into this .png, .svg or .pdf.")
     ] = None,
@@ -36,11 +41,20 @@ def bench(
     of this machine's memory bandwidth that decoding one text reaches: the bytes of the weights file
     and the filled cache, times tokens a second, over the bytes a second that as many threads read
     from a buffer of 256 MB in the same run. It passes 100% where the weights fit a cache.
+    With --prompt-lookup-num-tokens also "ahead", the tokens a second of a text that is made to
+    repeat itself, guessed ahead, and how many of the guesses came true; with --assistant the same
+    of what the model says.
     """
     draw = benchmark_plotter(plot) if plot else None
     with progress_bars() as progress:
         found = measure(
-            folder, variant or None, provider=provider, threads=threads, progress=progress
+            folder,
+            variant or None,
+            provider=provider,
+            threads=threads,
+            prompt_lookup_num_tokens=prompt_lookup_num_tokens,
+            assistant=assistant,
+            progress=progress,
         )
     if draw:
         draw(found)
@@ -69,11 +83,24 @@ def _table(found: Benchmark) -> Table:
         *(f"tok/s\nof {rows}" for rows in batches),
         "peak\nMB",
         "band-\nwidth",
+        *(("ahead\ntok/s", "came\ntrue") if _guessed(found) else ()),
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for speed in found.variants:
-        table.add_row(*_cells(speed))
+        table.add_row(*_cells(speed), *(_guesses(speed) if _guessed(found) else ()))
     return table
+
+
+def _guessed(found: Benchmark) -> bool:
+    return found.variants[0].speculative_tokens_per_second is not None
+
+
+def _guesses(speed: VariantSpeed) -> list[str]:
+    share = speed.accepted_share
+    return [
+        f"{speed.speculative_tokens_per_second:.0f}",
+        "none" if share is None else f"{share:.0%}",
+    ]
 
 
 def _cells(speed: VariantSpeed) -> list[str]:

@@ -36,6 +36,9 @@ class VariantSpeed:
         step_bytes: what a step of one text reads: the weights file and the filled cache.
         bandwidth_share: `step_bytes` for every token a second, over the machine's bandwidth. Above
             1 where the weights fit a cache.
+        speculative_tokens_per_second: new tokens a second of one text behind a prompt that repeats
+            itself, guessed ahead; None unless that was asked for.
+        accepted_share: how many of the guessed tokens came true; None where none was guessed.
     """
 
     variant: str
@@ -45,6 +48,8 @@ class VariantSpeed:
     peak_memory_bytes: int | None
     step_bytes: int
     bandwidth_share: float
+    speculative_tokens_per_second: float | None = None
+    accepted_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,29 +75,39 @@ def bench(
     *,
     provider: Provider = "auto",
     threads: int | None = None,
+    prompt_lookup_num_tokens: int | None = None,
+    assistant: str | os.PathLike[str] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Benchmark:
     """Measure how fast this machine runs variants of a model folder.
 
     Prompts are random tokens: 32, 512 and as many as the context holds. Decoding is greedy, for one
-    text and for eight, after prompts of 32 tokens. Of several runs the median counts.
+    text and for eight, after prompts of 32 tokens. Of several runs the median counts. Guessing
+    ahead, where it is asked for, is measured behind a prompt that says the same three times: by
+    prompt lookup on a text that goes on so, whatever the model would say, by an assistant on what
+    it says.
 
     Args:
         folder: what `pocketgpt export` wrote.
         variants: their names; None for all that are there.
         provider: as for `load`.
         threads: as for `load`.
+        prompt_lookup_num_tokens: as for `generate`, to measure guessing ahead.
+        assistant: the folder of a model that guesses ahead, as for `load`.
         progress: called with (what is done now, variants done, variants in all).
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or has no such variant.
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
-        OptionError: `threads` is no whole number above 0, or the provider cannot be read.
+        OptionError: `threads` or `prompt_lookup_num_tokens` is no whole number above 0, or the
+            provider cannot be read.
 
     Example:
         >>> pocketgpt.bench("models/gpt2", ["int8"]).variants[0].decode_tokens_per_second[1]
     """
     validate.whole("threads", threads, at_least=1, optional=True)
+    lookup = prompt_lookup_num_tokens
+    validate.whole("prompt_lookup_num_tokens", lookup, at_least=1, optional=True)
     name, _ = resolve_provider(provider)
     manifest = read_manifest(Path(folder))
     names = list(manifest.variants) if variants is None else list(variants)
@@ -105,7 +120,12 @@ def bench(
         if progress:
             progress("measuring", done, len(names))
         found = _in_own_process(
-            folder=os.fspath(folder), variant=variant, provider=provider, threads=threads
+            folder=os.fspath(folder),
+            variant=variant,
+            provider=provider,
+            threads=threads,
+            prompt_lookup_num_tokens=lookup,
+            assistant=None if assistant is None else os.fspath(assistant),
         )
         speeds.append(_speed(variant, found, bandwidth))
     if progress:
@@ -148,4 +168,6 @@ def _speed(variant: str, found: Mapping[str, Any], bandwidth: float) -> VariantS
         peak_memory_bytes=found["peak_memory_bytes"],
         step_bytes=found["step_bytes"],
         bandwidth_share=found["step_bytes"] * decoded[1] / bandwidth,
+        speculative_tokens_per_second=found["speculative_tokens_per_second"],
+        accepted_share=found["accepted_share"],
     )

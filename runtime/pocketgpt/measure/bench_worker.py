@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import OptionError, PocketGPTError
 from ..generation.generator import TextGenerator
+from ..generation.processors import Ids, Logits
 from ..generation.request import Request
 from ..generation.sequence import TokenSequence
 from .machine import peak_memory
@@ -24,9 +25,17 @@ PROMPTS = (32, 512)  # tokens; and as many as the context holds
 BATCHES = (1, 8)
 NEW_TOKENS = 64
 RUNS = 3
+PASSAGE, TIMES = 24, 3  # tokens of what a text repeats, and how often its prompt does
 
 
-def measure(folder: str, variant: str, provider: Any, threads: int) -> dict[str, Any]:
+def measure(
+    folder: str,
+    variant: str,
+    provider: Any,
+    threads: int,
+    prompt_lookup_num_tokens: int | None = None,
+    assistant: str | None = None,
+) -> dict[str, Any]:
     """Return a variant's figures: fields of `VariantSpeed`."""
     begin = time.perf_counter()
     model = TextGenerator.open(
@@ -34,6 +43,7 @@ def measure(folder: str, variant: str, provider: Any, threads: int) -> dict[str,
         variant,
         provider=tuple(provider) if isinstance(provider, list) else provider,
         threads=threads,
+        assistant=assistant,
     )
     load_seconds = time.perf_counter() - begin
     longest = model.config.n_positions - 1  # and one new token
@@ -57,19 +67,23 @@ def measure(folder: str, variant: str, provider: Any, threads: int) -> dict[str,
         "decode_tokens_per_second": decoded,
         "peak_memory_bytes": peak_memory(),
         "step_bytes": _step_bytes(model, prompt + new_tokens // 2),
+        **_guess_ahead(model, prompt_lookup_num_tokens),
     }
 
 
 def _rows(model: TextGenerator, count: int, prompt: int, new_tokens: int) -> list[TokenSequence]:
     """Return so many texts to continue, of random tokens, that never end early."""
-    options = model.resolve({"max_new_tokens": new_tokens, "eos_token_id": []})
     random = np.random.default_rng(0)
-    n_positions, vocab_size = model.config.n_positions, model.config.vocab_size
-    prompts = random.integers(0, vocab_size, (count, prompt)).tolist()
-    requests = [Request(ids, options) for ids in prompts]
-    return [
-        request.texts(model.tokenizer, model.vocabulary, n_positions, 0)[0] for request in requests
-    ]
+    prompts = random.integers(0, model.config.vocab_size, (count, prompt)).tolist()
+    return [_text(model, ids, new_tokens, num_assistant_tokens=0) for ids in prompts]
+
+
+def _text(model: TextGenerator, ids: list[int], new_tokens: int, **guess: Any) -> TokenSequence:
+    options = model.resolve({"max_new_tokens": new_tokens, "eos_token_id": [], **guess})
+    texts = Request(ids, options).texts(
+        model.tokenizer, model.vocabulary, model.config.n_positions, 0
+    )
+    return texts[0]
 
 
 def _run(model: TextGenerator, rows: list[TokenSequence]) -> list[TokenSequence]:
@@ -91,6 +105,42 @@ def _decode(model: TextGenerator, count: int, prompt: int, new_tokens: int) -> f
     rows = _run(model, _rows(model, count, prompt, new_tokens))
     slowest = max(row.result().timings.decode_seconds for row in rows)
     return count * (new_tokens - 1) / slowest
+
+
+def _guess_ahead(model: TextGenerator, lookup: int | None) -> dict[str, float | None]:
+    """Return the speed of a text that repeats itself, and the share of guesses that came true."""
+    if lookup is None and model.assistant is None:
+        return {"speculative_tokens_per_second": None, "accepted_share": None}
+    size = max(1, min(PASSAGE, model.config.n_positions // (2 * TIMES)))
+    passage = np.random.default_rng(0).integers(0, model.config.vocab_size, size).tolist()
+    new_tokens = min(NEW_TOKENS, model.config.n_positions - TIMES * size)
+    guess: dict[str, Any] = {}
+    if lookup is not None:  # whatever the model would say: it is made to say the same again
+        guess = {"prompt_lookup_num_tokens": lookup, "logits_processor": [_Repeat(size)]}
+    timings = [
+        _run(model, [_text(model, TIMES * passage, new_tokens, **guess)])[0].result().timings
+        for _ in range(RUNS)
+    ]
+    guessed = sum(one.guessed_tokens for one in timings)
+    accepted = sum(one.accepted_tokens for one in timings)
+    return {
+        "speculative_tokens_per_second": statistics.median(
+            one.tokens_per_second or 0.0 for one in timings
+        ),
+        "accepted_share": accepted / guessed if guessed else None,
+    }
+
+
+class _Repeat:
+    """Rules out every token but the one that came so many tokens before."""
+
+    def __init__(self, period: int) -> None:
+        self._period = period
+
+    def __call__(self, ids: Ids, logits: Logits) -> Logits:
+        logits[:] = -np.inf
+        logits[ids[-self._period]] = 0.0
+        return logits
 
 
 def _step_bytes(model: TextGenerator, length: int) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 FIRST_GUESS = 3  # tokens, while it is not known what a pass takes
 MOST_CHECKED = 192  # tokens of a pass, padding included: each takes a row of logits
-SMOOTHING = 0.25  # weight of the newest step among the ones before
+FASTER, SLOWER = 0.5, 0.1  # weight of a step among those before: what disturbs one slows it down
 KEPT = 0.9  # weight of the passes before, with every new one
 # Of a text's steps: one that looks up may not repeat itself, a draft is there to be used.
 LOOKUP_ADVANCE, DRAFT_ADVANCE, MOST_ADVANCE = 0.004, 0.01, 1.5  # the last in plain steps
@@ -48,7 +48,8 @@ class Pace:
     def stepped(self, rows: int, seconds: float) -> None:
         """Take note of a step without guesses, and how long it took."""
         before = self._steps.get(rows, seconds)
-        self._steps[rows] = before + SMOOTHING * (seconds - before)
+        weight = FASTER if seconds < before else SLOWER
+        self._steps[rows] = before + weight * (seconds - before)
         self.credit = min(MOST_CREDIT, self.credit + ALLOWANCE)
 
     def checked(
