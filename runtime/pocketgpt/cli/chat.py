@@ -15,6 +15,7 @@ from .options import (
     AdapterOption,
     AssistantOption,
     Folder,
+    KvCacheOption,
     ProviderOption,
     ThreadsOption,
     VariantOption,
@@ -30,6 +31,7 @@ def chat(
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    kv_cache: KvCacheOption = "auto",
     adapter: AdapterOption = None,
     assistant: AssistantOption = None,
     *,
@@ -46,6 +48,7 @@ def chat(
         variant,
         provider=provider,
         threads=threads,
+        kv_cache=kv_cache,
         adapters=adapters_of(adapter),
         assistant=assistant,
     )

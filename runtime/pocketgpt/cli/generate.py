@@ -16,6 +16,7 @@ from .options import (
     AssistantOption,
     Folder,
     JsonOption,
+    KvCacheOption,
     ProviderOption,
     ThreadsOption,
     VariantOption,
@@ -34,6 +35,7 @@ def generate(
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    kv_cache: KvCacheOption = "auto",
     adapter: AdapterOption = None,
     assistant: AssistantOption = None,
     json: JsonOption = False,
@@ -50,6 +52,7 @@ def generate(
         variant,
         provider=provider,
         threads=threads,
+        kv_cache=kv_cache,
         adapters=adapters_of(adapter),
         assistant=assistant,
     )

@@ -81,15 +81,16 @@ class Decoder:
         return logits
 
     @property
-    def ragged(self) -> bool:
-        """Whether `check` takes several slots."""
-        return self._passes.ragged
+    def widest(self) -> int:
+        """How many tokens `check` takes behind each of several slots; 1 where it takes one slot."""
+        return self._passes.widest
 
     def check(self, chunks: Sequence[Sequence[int]]) -> list[Logits]:
         """Append a chunk to each of the first slots in one pass, each of a length of its own.
 
         Args:
-            chunks: one a slot, each of at least one token; several only where it is `ragged`.
+            chunks: one a slot, each of at least one token; where there are several, each of at
+                most `widest`.
 
         Returns:
             By slot `[tokens, vocab_size]`, the logits after each of its tokens.

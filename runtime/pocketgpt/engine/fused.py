@@ -16,12 +16,15 @@ from .contract import (
     ATTENTION_MASK,
     INPUT_IDS,
     LOGITS,
+    MOST_IN_PLACE,
     NUM_LOGITS_TO_KEEP,
     POSITION_IDS,
     QUERY_LENGTHS,
 )
 from .ort_session import run_bound
 from .passes import Lengths, Logits, side_by_side
+
+MOST_CHECKED = 256  # tokens of a row: each takes a row of logits
 
 
 class FusedPasses:
@@ -41,8 +44,9 @@ class FusedPasses:
         ragged: bool = False,
     ) -> None:
         self.seconds = 0.0
-        self.ragged = ragged
+        self.widest = (MOST_IN_PLACE if cache.dtype == np.int8 else MOST_CHECKED) if ragged else 1
         self._session = session
+        self._config = config
         self._cache = cache
         self._adapter = adapter
         self._tokens = np.zeros((cache.slots, 1), np.int64)
@@ -58,12 +62,14 @@ class FusedPasses:
         logits = self._logits[slot : slot + 1]
         _bind_output(binding, LOGITS, logits)
         self._run(binding)
+        self._keep(binding, len(token_ids), slot, start)
         return logits[:, 0]
 
     def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         binding = self._bind_chunk(token_ids, slot, start)
         binding.bind_ortvalue_input(NUM_LOGITS_TO_KEEP, every_token())
         logits: Logits = self._run_for_all(binding)[0]
+        self._keep(binding, len(token_ids), slot, start)
         return logits
 
     def check(self, chunks: Sequence[Sequence[int]], lengths: Lengths) -> list[Logits]:
@@ -86,6 +92,7 @@ class FusedPasses:
         logits = self._logits[first:last]
         _bind_output(binding, LOGITS, logits)
         self._run(binding)
+        self._keep(binding, mask.shape[1], first, 0)
         return logits[:, 0]
 
     def step(self, token_ids: Sequence[int], lengths: Lengths) -> Logits:
@@ -116,6 +123,16 @@ class FusedPasses:
         self._run(binding)
         logits: Logits = binding.get_outputs()[-1].numpy()
         return logits
+
+    def _in_place(self, tokens: int) -> bool:
+        """Whether so many tokens of a row are appended to the buffers by the graph itself."""
+        return self._cache.dtype != np.int8 or tokens <= MOST_IN_PLACE
+
+    def _keep(self, binding: ort.IOBinding, tokens: int, first: int, start: int) -> None:
+        """Put what a pass over `tokens` a row computed into the cache, where it is not there."""
+        if not self._in_place(tokens):
+            new = binding.get_outputs()[: 2 * self._config.n_layer]
+            self._cache.put(first, start, [value.numpy() for value in new])
 
     def _reserve(self, tokens: int) -> None:
         self._cache.reserve(tokens)
@@ -160,10 +177,11 @@ class FusedPasses:
         binding.bind_cpu_input(INPUT_IDS, input_ids)
         binding.bind_cpu_input(POSITION_IDS, position_ids)
         binding.bind_cpu_input(ATTENTION_MASK, attention_mask)
-        if self.ragged:
-            sizes = np.full(last - first, input_ids.shape[1]) if sizes is None else sizes
+        tokens = input_ids.shape[1]
+        if self.widest > 1:
+            sizes = np.full(last - first, tokens) if sizes is None else sizes
             binding.bind_cpu_input(QUERY_LENGTHS, sizes.astype(np.int32))
-        self._cache.bind(binding, first, last)
+        self._cache.bind(binding, first, last, in_place=self._in_place(tokens))
         if self._adapter is not None:
             self._adapter.bind(binding)
         return binding

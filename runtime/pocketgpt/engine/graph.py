@@ -106,6 +106,7 @@ def open_graph(
     profile: Path | None = None,
     adapters: bool = False,
     ragged: bool = False,
+    weights_folder: Path | None = None,
 ) -> Graph:
     """Open a graph, in a model folder or bare.
 
@@ -118,6 +119,7 @@ def open_graph(
         profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
         adapters: whether the graph has places for adapters.
         ragged: whether to let rows have chunks of different lengths, where it can be.
+        weights_folder: where its weights lie, if not beside it.
 
     Raises:
         OptionError: `threads` is no whole number above 0, or the provider cannot be read.
@@ -125,13 +127,15 @@ def open_graph(
         ModelFolderError: ONNX Runtime cannot load the graph, or it is not what `config` says.
     """
     content = ragged_form(path, provider) if ragged else None
+    if weights_folder is not None:
+        content = content or path.read_bytes()
     session = open_session(
         content or path,
         provider=provider,
         threads=threads,
         sparing=sparing,
         profile=profile,
-        weights_folder=path.parent if content else None,
+        weights_folder=(weights_folder or path.parent) if content else None,
         name=path,
     )
     return Graph(session, config, path, adapters=adapters)

@@ -20,11 +20,11 @@ class Passes(Protocol):
 
     Attributes:
         seconds: how long ONNX Runtime has run in all.
-        ragged: whether there is `check`.
+        widest: how many tokens `check` takes behind each of several slots; 1 where it does not.
     """
 
     seconds: float
-    ragged: bool
+    widest: int
 
     def append(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         """Put tokens behind the `start` tokens of a slot; return `[1, vocab_size]` after them."""

@@ -42,7 +42,7 @@ class _Live:
 class PortablePasses:
     """A step hands the cache that came out of the one before on; all else goes by the buffers."""
 
-    ragged = False
+    widest = 1
 
     def __init__(self, run: Run, config: ModelConfig, cache: Buffers) -> None:
         self.seconds = 0.0

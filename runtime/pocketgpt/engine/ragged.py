@@ -3,7 +3,8 @@
 ONNX Runtime 1.32 gave GroupQueryAttention one more input, `query_seqlens`: how many tokens of each
 row's chunk, padded on the right, are real (onnxruntime's docs/ContribOperators.md). Older ones
 refuse a graph that has it, so folders hold graphs without, and this adds it: an input
-`query_lengths` of the graph, and the last one of each attention.
+`query_lengths` of the graph, and the last one of each attention. Of two branches over an 8-bit
+cache that one gets it which appends in place: only one text, or none yet, goes the other way.
 
 The file is read as what it is, fields of a protocol buffer (onnx.proto, in its message ModelProto;
 https://protobuf.dev/programming-guides/encoding): nothing is decoded but what is changed, every
@@ -12,7 +13,7 @@ other byte stays, and so do the weights, which lie beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnxruntime as ort
@@ -24,11 +25,13 @@ from .providers import CPU, Provider, resolve_provider
 FIRST_ONNXRUNTIME = (1, 32)  # that has the input
 _ATTENTION = b"GroupQueryAttention"
 _PLACE = 16  # of query_seqlens among its inputs
+_SCALES = 12  # of the 8-bit keys' scale
 
 # Numbers of fields in onnx.proto.
 _GRAPH = 7  # of ModelProto
 _NODE, _INPUT = 1, 11  # of GraphProto
-_NODE_INPUT, _OP_TYPE = 1, 4  # of NodeProto
+_NODE_INPUT, _OP_TYPE, _ATTRIBUTE = 1, 4, 5  # of NodeProto
+_SUBGRAPH = 6  # of AttributeProto
 _INT32 = 6  # TensorProto.DataType
 _BYTES, _FIXED = 2, {1: 8, 5: 4}  # wire types: with a length in front; with a size of its own
 
@@ -84,33 +87,51 @@ def with_query_lengths(model: bytes, where: object = "the graph") -> bytes:
 
 
 def _with_input(graph: bytes) -> bytes:
-    parts, attentions, last = [], 0, 0
-    for number, part, whole in _fields(graph):
-        if number == _NODE and _op_type(part) == _ATTENTION:
-            whole = _field(_NODE, _with_lengths(part))
-            attentions += 1
-        parts.append(whole)
-        if number == _INPUT:
-            last = len(parts)
-    if not attentions:
+    fields = [*_fields(graph)]
+    parts = [_field(_NODE, _node(part)) if n == _NODE else whole for n, part, whole in fields]
+    if parts == [whole for _, _, whole in fields]:
         raise ValueError("it has no GroupQueryAttention")
-    parts.insert(last, _field(_INPUT, _value_info(QUERY_LENGTHS, BATCH_SIZE)))
+    last = max(place for place, (number, _, _) in enumerate(fields) if number == _INPUT)
+    parts.insert(last + 1, _field(_INPUT, _value_info(QUERY_LENGTHS, BATCH_SIZE)))
     return b"".join(parts)
 
 
-def _with_lengths(node: bytes) -> bytes:
-    """Return an attention with one more input; those it leaves out before have empty names."""
+def _node(node: bytes, inside: bool = False) -> bytes:
+    """Return a node as it is, or an attention with lengths; its branches likewise."""
     fields = [*_fields(node)]
+    if any((number, part) == (_OP_TYPE, _ATTENTION) for number, part, _ in fields):
+        return _with_lengths(fields, inside)
+    changed = [
+        _field(_ATTRIBUTE, _branch(part)) if number == _ATTRIBUTE else whole
+        for number, part, whole in fields
+    ]
+    return b"".join(changed)
+
+
+def _branch(attribute: bytes) -> bytes:
+    """Return an attribute of a node; where it is a graph, with its attentions' lengths."""
+    changed = []
+    for number, part, whole in _fields(attribute):
+        if number == _SUBGRAPH:
+            nodes = [
+                _field(_NODE, _node(node, True)) if n == _NODE else other
+                for n, node, other in _fields(part)
+            ]
+            whole = _field(_SUBGRAPH, b"".join(nodes))
+        changed.append(whole)
+    return b"".join(changed)
+
+
+def _with_lengths(fields: Sequence[tuple[int, bytes, bytes]], inside: bool) -> bytes:
+    """Return an attention with one more input; those it leaves out before have empty names."""
     inputs = [part for number, part, _ in fields if number == _NODE_INPUT]
+    if inside and len(inputs) <= _SCALES:
+        return b"".join(whole for _, _, whole in fields)
     if len(inputs) > _PLACE:
         raise ValueError("it has the input already")
     inputs += [b""] * (_PLACE - len(inputs)) + [QUERY_LENGTHS.encode()]
     others = [whole for number, _, whole in fields if number != _NODE_INPUT]
     return b"".join([*(_field(_NODE_INPUT, name) for name in inputs), *others])
-
-
-def _op_type(node: bytes) -> bytes:
-    return next((part for number, part, _ in _fields(node) if number == _OP_TYPE), b"")
 
 
 def _value_info(name: str, dimension: str) -> bytes:

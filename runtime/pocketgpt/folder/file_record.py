@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,3 +58,8 @@ def check_files(folder: Path, records: Iterable[FileRecord], *, verify: bool) ->
                 f"{path} was altered: its sha256 is not the manifest's; "
                 "copy it again or make the variant again"
             )
+
+
+def hash_of(hashes: Sequence[str]) -> str:
+    """Return one sha256 for several."""
+    return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()

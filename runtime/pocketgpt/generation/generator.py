@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -18,10 +17,10 @@ from ..engine.graph import Graph, open_graph
 from ..engine.providers import Provider
 from ..errors import OptionError
 from ..folder.config import ModelConfig, Task
+from ..folder.file_record import hash_of
 from ..folder.manifest import Manifest
-from ..folder.opening import open_folder
+from ..folder.opening import KvCache, open_folder
 from ..text.tokenizer import Tokenizer
-from .beam import BeamSearch
 from .folder_defaults import usable_defaults
 from .guessing.assistant import check_assistant, check_options
 from .guessing.draft import Draft
@@ -30,22 +29,19 @@ from .options import GenerationOptions
 from .prefix_cache import PrefixCache
 from .request import (
     Request,
+    check_task,
     each_prompts_options,
+    jobs_of,
     resolve_options,
     resolve_prompt,
     slots_for,
 )
 from .results import GenerationResult
-from .scheduler import AnyJob, Scheduler
-from .sequence import TokenSequence
+from .scheduler import Scheduler
 from .stream import BatchStream, Stream
 from .vocabulary import Vocabulary
 
 BATCH_SIZE = 16  # rows decoded at once where nothing is asked for
-_KINDS: dict[Task, str] = {
-    "text-generation": "a language model, which has no labels: use choose, with answers to rank",
-    "text-classification": "a classifier, which predicts no next token: use classify",
-}
 
 
 class TextGenerator:
@@ -109,13 +105,16 @@ class TextGenerator:
         prefix_cache_bytes: int = 0,
         adapters: Mapping[str, str | os.PathLike[str]] | None = None,
         assistant: str | os.PathLike[str] | TextGenerator | None = None,
+        kv_cache: KvCache = "auto",
     ) -> Self:
         """Open a variant of a model folder; see `pocketgpt.load`."""
         validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
         paths = adapter_paths(adapters)
         if assistant is not None and not isinstance(assistant, TextGenerator):
             assistant = cls.open(Path(assistant), None, provider=provider, threads=threads)
-        opened = open_folder(folder, variant, verify=verify, adapters=bool(paths))
+        opened = open_folder(
+            folder, variant, verify=verify, adapters=bool(paths), kv_cache=kv_cache
+        )
         graph = open_graph(
             opened.graph_path,
             opened.config,
@@ -149,14 +148,23 @@ class TextGenerator:
             prefix_cache_bytes=prefix_cache_bytes,
             adapters={name: path.absolute() for name, path in paths.items()} or None,
             assistant=assistant,
+            kv_cache="int8" if opened.int8_cache else "float",
         )
         return model
 
     @property
+    def kv_cache(self) -> str:
+        """The type that keys and values are kept in: `float32`, `float16` or `int8`."""
+        return str(self.graph.contract.cache_dtype)
+
+    @property
     def identity(self) -> str:
         """One hash of the variant's files, from the hashes in the manifest."""
-        records = self.manifest.variant(self.variant).files
-        return _hash_of(sorted(record.sha256 for record in records))
+        record = self.manifest.variant(self.variant)
+        records = record.files
+        if self.kv_cache == "int8" and record.int8_cache is not None:
+            records = (record.int8_cache.graph, *records[1:])
+        return hash_of(sorted(record.sha256 for record in records))
 
     def identity_with(self, adapter: str | None) -> str:
         """Return what tells texts computed with an adapter, or without any, from all others.
@@ -165,7 +173,7 @@ class TextGenerator:
             OptionError: no adapter of that name was loaded.
         """
         used = self.adapter(adapter)
-        return self.identity if used is None else _hash_of([self.identity, used.sha256])
+        return self.identity if used is None else hash_of([self.identity, used.sha256])
 
     def adapter(self, name: str | None) -> Adapter | None:
         """Return a loaded adapter by its name; None for None.
@@ -325,8 +333,7 @@ class TextGenerator:
         Raises:
             OptionError: the model is not for `task`.
         """
-        if self.config.task != task:
-            raise OptionError(f"this folder is {_KINDS[self.config.task]}")
+        check_task(self.config, task)
 
     def resolve(self, options: Mapping[str, Any]) -> GenerationOptions:
         """Combine options with the folder's generation_config.json and check them.
@@ -378,14 +385,7 @@ class TextGenerator:
         cancelled: Callable[[], bool],
         done: Callable[[list[GenerationResult]], None],
     ) -> Generator[tuple[int, str], None, None]:
-        texts: list[TokenSequence] = []
-        jobs: list[AnyJob] = []
-        for request in requests:
-            made = request.texts(
-                self.tokenizer, self.vocabulary, self.config.n_positions, len(texts)
-            )
-            texts += made
-            jobs += [BeamSearch(made, self.tokenizer)] if request.options.num_beams > 1 else made
+        texts, jobs = jobs_of(requests, self.tokenizer, self.vocabulary, self.config.n_positions)
         try:
             for job in jobs:
                 scheduler.submit(job)
@@ -393,7 +393,3 @@ class TextGenerator:
                 yield text.index, piece
         finally:
             done([text.result() for text in texts])
-
-
-def _hash_of(hashes: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()

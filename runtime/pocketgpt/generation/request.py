@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OptionError
-from ..folder.config import ModelConfig
+from ..folder.config import ModelConfig, Task
 from ..text.tokenizer import Tokenizer
+from .beam import BeamSearch
 from .options import GenerationOptions
 from .pipeline import Pipeline
 from .sequence import TokenSequence, new_tokens
 from .vocabulary import Vocabulary
+
+_KINDS: dict[Task, str] = {
+    "text-generation": "a language model, which has no labels: use choose, with answers to rank",
+    "text-classification": "a classifier, which predicts no next token: use classify",
+}
 
 
 @dataclass(frozen=True)
@@ -114,3 +120,26 @@ def slots_for(requests: Sequence[Request], batch_size: int) -> int:
         for request, width in zip(requests, widths, strict=True)
     ]
     return max(1, *widths, min(batch_size, sum(texts))) if requests else 1
+
+
+def jobs_of(
+    requests: Sequence[Request], tokenizer: Tokenizer, vocabulary: Vocabulary, n_positions: int
+) -> tuple[list[TokenSequence], list[TokenSequence | BeamSearch]]:
+    """Return the texts to make, prompt by prompt, and what makes them: each itself, or a search."""
+    texts: list[TokenSequence] = []
+    jobs: list[TokenSequence | BeamSearch] = []
+    for request in requests:
+        made = request.texts(tokenizer, vocabulary, n_positions, len(texts))
+        texts += made
+        jobs += [BeamSearch(made, tokenizer)] if request.options.num_beams > 1 else made
+    return texts, jobs
+
+
+def check_task(config: ModelConfig, task: Task) -> None:
+    """Refuse what a model of the other kind is asked for.
+
+    Raises:
+        OptionError: the model is not for `task`.
+    """
+    if config.task != task:
+        raise OptionError(f"this folder is {_KINDS[config.task]}")

@@ -82,7 +82,7 @@ class Draft:
 
     def _catch_up(self) -> Logits:
         """Read what the texts have become; return `[texts, vocab_size]` after them, by slot."""
-        most = LATE if self._decoder.ragged or len(self._slots) == 1 else 1
+        most = LATE if len(self._slots) == 1 else min(LATE, self._decoder.widest)
         chunks: list[list[int]] = [[]] * len(self._slots)
         for text, slot in self._slots.items():
             chunk = self._unread(text, slot)

@@ -42,9 +42,10 @@ class Speculation:
     def guess(self, texts: Sequence[TokenSequence]) -> list[list[int]] | None:
         """Return a guess for each of the texts that run, by slot; None where none would pay."""
         rows = len(texts)
-        if not self._pace.affordable(rows) or (rows > 1 and not self._decoder.ragged):
+        most = self._decoder.widest - 1 if rows > 1 else self._n_positions
+        if not most or not self._pace.affordable(rows):
             return None
-        rooms = [self._room(slot, text) for slot, text in enumerate(texts)]
+        rooms = [min(most, self._room(slot, text)) for slot, text in enumerate(texts)]
         if not any(rooms):
             return None
         drafted = [
