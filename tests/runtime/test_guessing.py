@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pocketgpt.generation.guessing.lookup import PromptLookup
-from pocketgpt.generation.guessing.pace import FIRST_GUESS, MOST_CHECKED, Pace
+from pocketgpt.generation.guessing.pace import FIRST_GUESS, MOST_CHECKED, PASSES_AGAIN, Pace
 from pocketgpt.generation.guessing.record import Record
 
 
@@ -41,6 +41,9 @@ def test_a_record_follows_what_it_sees_and_forgets() -> None:
 def new_pace() -> Pace:
     pace = Pace()
     pace.admit(200, True)
+    for rows in (1, 8):
+        pace.stepped(rows, 9.0)  # the first one meets cold caches
+        pace.stepped(rows, 1.0)
     return pace
 
 
@@ -48,20 +51,28 @@ def checked(pace: Pace, count: int, accepted: int, seconds: float, rows: int = 1
     pace.checked(rows, count, accepted, seconds, drafted=False)
 
 
-def test_nothing_is_guessed_before_a_step_to_compare_with() -> None:
-    pace = new_pace()
+def test_nothing_is_guessed_before_steps_to_compare_with() -> None:
+    pace = Pace()
+    pace.admit(200, True)
+    assert not pace.affordable(1)
+    pace.stepped(1, 5.0)
     assert not pace.affordable(1)
     pace.stepped(1, 1.0)
     assert pace.affordable(1)
     assert not pace.affordable(2)
     assert pace.count([99], [0.8], False) == FIRST_GUESS
     assert pace.count([2], [0.8], False) == 2
+    for _ in range(PASSES_AGAIN):
+        assert pace.affordable(1)
+        checked(pace, 3, 3, 1.2)
+    assert not pace.affordable(1)  # what a step takes may be another by now
+    pace.stepped(1, 1.0)
+    assert pace.affordable(1)
 
 
 def test_guesses_are_as_long_as_pays_best() -> None:
     """A pass costs 1.2 steps and 0.1 for every token, as measured at two lengths."""
     pace = new_pace()
-    pace.stepped(1, 1.0)
     for count in (4, 8, 4, 8):
         checked(pace, count, count, 1.2 + 0.1 * count)
 
@@ -77,7 +88,6 @@ def test_guesses_are_as_long_as_pays_best() -> None:
 
 def test_a_row_that_repeats_itself_does_not_slow_down_seven_that_do_not() -> None:
     pace = new_pace()
-    pace.stepped(8, 1.0)
     for count in (4, 8):
         checked(pace, count, 8 * count, 1.0 + 0.2 * count, rows=8)
     assert pace.count([20] + [0] * 7, [1.0] * 8, False) == 0
@@ -123,7 +133,6 @@ def test_many_short_texts_cost_no_more_than_a_long_one() -> None:
 
 def test_a_hiccup_is_forgotten() -> None:
     pace = new_pace()
-    pace.stepped(1, 1.0)
     checked(pace, 4, 4, 50.0)
     for _ in range(60):
         checked(pace, 1, 1, 1.1)

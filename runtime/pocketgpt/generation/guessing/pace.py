@@ -15,7 +15,9 @@ from collections.abc import Sequence
 
 FIRST_GUESS = 3  # tokens, while it is not known what a pass takes
 MOST_CHECKED = 192  # tokens of a pass, padding included: each takes a row of logits
-FASTER, SLOWER = 0.5, 0.1  # weight of a step among those before: what disturbs one slows it down
+SLOWER = 0.1  # weight of a step among faster ones before: what disturbs a step slows it down
+STEPS_FIRST = 2  # that are measured before any guess: the first one meets cold caches
+PASSES_AGAIN = 16  # over guesses, after which a plain step is measured again
 KEPT = 0.9  # weight of the passes before, with every new one
 # Of a text's steps: one that looks up may not repeat itself, a draft is there to be used.
 LOOKUP_ADVANCE, DRAFT_ADVANCE, MOST_ADVANCE = 0.004, 0.01, 1.5  # the last in plain steps
@@ -34,11 +36,14 @@ class Pace:
         """Start with nothing measured."""
         self.credit = 0.0
         self._steps: dict[int, float] = {}  # seconds of a plain step, by rows
+        self._measured: dict[int, int] = {}  # how many of them
+        self._since = 0  # passes since the last one
         self._passes: dict[tuple[int, bool], _Line] = {}  # by rows, and whether a draft guessed
 
     def affordable(self, rows: int) -> bool:
         """Whether to think about guesses for so many rows."""
-        return self.credit > 0 and rows in self._steps and 2 * rows <= MOST_CHECKED
+        known = self._measured.get(rows, 0) >= STEPS_FIRST and self._since < PASSES_AGAIN
+        return known and self.credit > 0 and 2 * rows <= MOST_CHECKED
 
     def admit(self, steps: float, drafted: bool) -> None:
         """Take note of a text that may take so many steps more, its share of each counted."""
@@ -48,8 +53,9 @@ class Pace:
     def stepped(self, rows: int, seconds: float) -> None:
         """Take note of a step without guesses, and how long it took."""
         before = self._steps.get(rows, seconds)
-        weight = FASTER if seconds < before else SLOWER
-        self._steps[rows] = before + weight * (seconds - before)
+        self._steps[rows] = min(seconds, before + SLOWER * (seconds - before))
+        self._measured[rows] = self._measured.get(rows, 0) + 1
+        self._since = 0
         self.credit = min(MOST_CREDIT, self.credit + ALLOWANCE)
 
     def checked(
@@ -65,6 +71,7 @@ class Pace:
             drafted: whether a draft guessed.
             late: seconds that the draft took besides, for what it had not read.
         """
+        self._since += 1
         self._passes.setdefault((rows, drafted), _Line()).add(count, seconds)
         saved = 1 + accepted / rows - (seconds + late) / self._steps[rows]
         self.credit = max(-MOST_DEBT, min(MOST_CREDIT, self.credit + saved))
