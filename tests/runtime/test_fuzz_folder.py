@@ -42,7 +42,7 @@ resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))
 for folder in sys.argv[1:]:
     print("begin", folder, flush=True)
     try:
-        model = pocketgpt.load(folder, "int8", threads=1)
+        model = pocketgpt.load(folder, "int8", threads=1, kv_cache="float")
         result = model.generate("The lighthouse", max_new_tokens=3, logprobs=2)
         assert len(result.token_ids) <= 3 and isinstance(result.text, str)
         print("ran", folder)
