@@ -67,8 +67,7 @@ def forward_of(job: Job, system: System, vocab_size: int) -> Iterator[Forward]:
             raise WorkerError(reason(process.wait(), errors.read())) from None
         finally:
             process.kill()
-            answers.close()
-            process.wait()
+            process.communicate()
 
 
 def _pipe(end: IO[bytes] | None) -> IO[bytes]:

@@ -46,8 +46,10 @@ class Runs:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        read = [_read(line) for line in lines]
+        content = path.read_text("utf-8") if path.exists() else ""
+        if content and not content.endswith("\n"):  # the last line was cut off
+            path.write_text(content + "\n", "utf-8")
+        read = [_read(line) for line in content.splitlines()]
         self._runs = {run.key: run for run in read if run is not None}
 
     def __iter__(self) -> Iterator[Run]:
