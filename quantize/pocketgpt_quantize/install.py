@@ -61,12 +61,17 @@ def install(
         )
         old = {name: variant.all_files for name, variant in now.variants.items()}
         replaced = {n for n, v in variants.items() if n in old and old[n] != v.all_files}
-        at_once = bool(replaced) and _prepare_exchange(staging, folder)
+        cache = now.variants["fp32"].int8_cache  # of fp32 the one thing that is made anew
+        new_cache = fp32.int8_cache if fp32.int8_cache != cache else None
+        at_once = bool(replaced or (cache and new_cache)) and _prepare_exchange(staging, folder)
         kept = {n: v for n, v in now.variants.items() if at_once or n not in replaced}
+        if new_cache and not at_once:
+            kept["fp32"] = replace(now.variants["fp32"], int8_cache=None)
         try:
             write_manifest(folder, replace(now, variants=kept, companions=others, installing=after))
             if not (at_once and exchange(staging / ONNX, folder / ONNX)):
-                _move(staging, folder, variants.values())
+                graphs = [new_cache.graph] if new_cache else []
+                _move(staging, folder, graphs, variants.values())
             _update_config(folder, after.variants)
         except BaseException:
             with suppress(OSError):
@@ -108,10 +113,12 @@ def _prepare_exchange(staging: Path, folder: Path) -> bool:
     return True
 
 
-def _move(staging: Path, folder: Path, variants: Iterable[Variant]) -> None:
+def _move(
+    staging: Path, folder: Path, graphs: Iterable[FileRecord], variants: Iterable[Variant]
+) -> None:
     """Rename files into place, a variant's graph last: once it is there, so is the variant."""
-    for variant in variants:
-        for record in reversed(variant.all_files):
+    for records in (graphs, *(reversed(variant.all_files) for variant in variants)):
+        for record in records:
             (staging / record.path).replace(folder / record.path)
 
 

@@ -18,6 +18,7 @@ from pocketgpt.folder.manifest import Variant, variant_path
 from pocketgpt.folder.opening import OpenFolder, open_folder
 from pocketgpt.text.tokenizer import Tokenizer
 
+from .caching import CachedGraph, add_int8_caches, kept_cache
 from .graph.rewrite import check_weights
 from .install import ONNX, install
 from .job import FP32, Job, Progress
@@ -92,10 +93,13 @@ def quantize(
                 text = calibration if recipe.calibrated else None
                 job = Job(name, opened, staging, allowed[name], text, progress)
                 made[name] = recipe.make(job)
-            fp32, *measured = _measure(opened, staging, made, evaluation, progress)
+            ids = job.tokenizer.encode(calibration.content) if calibration else []
+            caches = add_int8_caches(opened, staging, made, ids) if ids else {}
+            measured = _measure(opened, staging, made, caches, evaluation, progress)
+            fp32 = measured.pop(FP32)
             reports = [
                 _judge(name, variant, allowed[name], accept_loss)
-                for name, variant in zip(made, measured, strict=True)
+                for name, variant in measured.items()
             ]
             installed = {report.name: report.variant for report in reports if report.installed}
             install(staging, folder, fp32, installed, evaluation.sha256)
@@ -147,26 +151,35 @@ def _measure(
     opened: OpenFolder,
     staging: Path,
     made: Mapping[str, Variant],
+    caches: Mapping[str, CachedGraph],
     evaluation: Text,
     progress: Progress | None,
-) -> list[Variant]:
+) -> dict[str, Variant]:
     """Return fp32's entry and those of what was `made`, with figures; one graph is open at once."""
 
     def opener(name: str) -> Callable[[], Graph]:
         path = staging / variant_path(name)
         return lambda: open_sparingly(path, opened.config, made[name].bits)
 
-    openers = {name: opener(name) for name in made}
-    figures, token_ids = _figures(opened, staging, openers, evaluation.content, progress)
-    entries = {
-        name: replace(entry, quality=figures[name], evaluation_sha256=evaluation.sha256)
-        for name, entry in {FP32: opened.record, **made}.items()
-    }
-    for name in made:
-        chunking = partial(progress, f"chunking {name}") if progress else None
-        tolerance = measure_tolerance(openers[name](), token_ids, chunking)
-        entries[name] = replace(entries[name], tolerance=tolerance)
-    return list(entries.values())
+    graphs: dict[str, Callable[[], Graph]] = {name: opener(name) for name in made}
+    graphs |= {cached.title: cached.open for cached in caches.values()}
+    figures, token_ids = _figures(opened, staging, graphs, evaluation.content, progress)
+
+    def tolerance(title: str) -> float:
+        chunking = partial(progress, f"chunking {title}") if progress else None
+        return measure_tolerance(graphs[title](), token_ids, chunking)
+
+    entries = {}
+    for name, entry in {FP32: opened.record, **made}.items():
+        measured = replace(entry, quality=figures[name], evaluation_sha256=evaluation.sha256)
+        if name in made:
+            measured = replace(measured, tolerance=tolerance(name))
+        if name in caches:
+            title = caches[name].title
+            cache = caches[name].entry(figures[title], tolerance(title))
+            measured = replace(measured, int8_cache=kept_cache(measured, cache, staging))
+        entries[name] = measured
+    return entries
 
 
 def _figures(

@@ -13,13 +13,17 @@ from ..observe.heap import trim_heap
 KERNELS_OWN = 8  # bits at most: such weights are laid out anew, or other kernels compute
 
 
-def open_sparingly(path: Path, config: ModelConfig, bits: Mapping[str, int]) -> Graph:
+def open_sparingly(
+    path: Path, config: ModelConfig, bits: Mapping[str, int], weights_folder: Path | None = None
+) -> Graph:
     """Open a graph; float weights with no second copy laid out for speed.
 
     Args:
         path: the .onnx file, wherever it lies.
         config: the model's shape.
         bits: of its weights, by name.
+        weights_folder: where those lie, if not beside it.
     """
     trim_heap()
-    return open_graph(path, config, sparing=min(bits.values(), default=32) > KERNELS_OWN)
+    sparing = min(bits.values(), default=32) > KERNELS_OWN
+    return open_graph(path, config, sparing=sparing, weights_folder=weights_folder)

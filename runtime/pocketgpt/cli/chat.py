@@ -14,6 +14,7 @@ from .interrupt import cancel_on_interrupt
 from .options import (
     AdapterOption,
     Folder,
+    KvCacheOption,
     ProviderOption,
     ThreadsOption,
     VariantOption,
@@ -29,6 +30,7 @@ def chat(
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    kv_cache: KvCacheOption = "auto",
     adapter: AdapterOption = None,
     *,
     generation: dict[str, Any],
@@ -44,6 +46,7 @@ def chat(
         variant,
         provider=provider,
         threads=threads,
+        kv_cache=kv_cache,
         adapters=adapters_of(adapter),
     )
     model.resolve(generation)

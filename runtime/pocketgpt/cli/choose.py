@@ -16,6 +16,7 @@ from .options import (
     AdapterOption,
     Folder,
     JsonOption,
+    KvCacheOption,
     ProviderOption,
     ThreadsOption,
     VariantOption,
@@ -45,12 +46,20 @@ def choose(
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    kv_cache: KvCacheOption = "auto",
     adapter: AdapterOption = None,
     json: JsonOption = False,
 ) -> None:
     """Rank continuations of a prompt by log-probability, the best first."""
     text = read_standard_input() if prompt == "-" else prompt
-    model = load(folder, variant, provider=provider, threads=threads, adapters=adapters_of(adapter))
+    model = load(
+        folder,
+        variant,
+        provider=provider,
+        threads=threads,
+        kv_cache=kv_cache,
+        adapters=adapters_of(adapter),
+    )
     compared_by: Any = normalization  # any string: choose refuses what it does not know
     found = model.choose(text, choices, normalization=compared_by, adapter=adapter_name(adapter))
     print_json(found) if json else _show(found)

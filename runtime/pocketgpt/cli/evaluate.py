@@ -17,6 +17,7 @@ from .options import (
     AdapterOption,
     Folder,
     JsonOption,
+    KvCacheOption,
     ProviderOption,
     ThreadsOption,
     VariantOption,
@@ -39,6 +40,7 @@ def evaluate(
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    kv_cache: KvCacheOption = "auto",
     adapter: AdapterOption = None,
     json: JsonOption = False,
     *,
@@ -61,6 +63,7 @@ def evaluate(
         variant,
         provider=provider,
         threads=threads,
+        kv_cache=kv_cache,
         adapters=adapters_of(adapter),
     )
     with progress_bars() as progress:

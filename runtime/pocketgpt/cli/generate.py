@@ -15,6 +15,7 @@ from .options import (
     AdapterOption,
     Folder,
     JsonOption,
+    KvCacheOption,
     ProviderOption,
     ThreadsOption,
     VariantOption,
@@ -33,6 +34,7 @@ def generate(
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    kv_cache: KvCacheOption = "auto",
     adapter: AdapterOption = None,
     json: JsonOption = False,
     *,
@@ -48,6 +50,7 @@ def generate(
         variant,
         provider=provider,
         threads=threads,
+        kv_cache=kv_cache,
         adapters=adapters_of(adapter),
     )
     stream: Stream | BatchStream = model.stream(text, adapter=adapter_name(adapter), **generation)

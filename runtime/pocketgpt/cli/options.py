@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ..folder.opening import KvCache
+
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A model folder.")]
 VariantOption = Annotated[
     str | None,
@@ -24,6 +26,14 @@ ProviderOption = Annotated[
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", help="Threads to compute with.  [default: the physical cores]"),
+]
+KvCacheOption = Annotated[
+    KvCache,
+    typer.Option(
+        "--kv-cache",
+        help="Keep keys and values in 8 bits (int8), in the variant's own type (float), or in 8 "
+        "bits where the weights have no more (auto).",
+    ),
 ]
 AdapterOption = Annotated[
     Path | None,

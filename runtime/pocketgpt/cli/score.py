@@ -18,6 +18,7 @@ from .options import (
     AdapterOption,
     Folder,
     JsonOption,
+    KvCacheOption,
     ProviderOption,
     ThreadsOption,
     VariantOption,
@@ -40,6 +41,7 @@ def score(
     ] = None,
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
+    kv_cache: KvCacheOption = "auto",
     adapter: AdapterOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -53,6 +55,7 @@ def score(
         variant,
         provider=provider,
         threads=threads,
+        kv_cache=kv_cache,
         adapters=adapters_of(adapter),
     )
     checked_stride(stride, model.config.n_positions)

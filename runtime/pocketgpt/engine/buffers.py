@@ -67,14 +67,22 @@ class Buffers(ABC):
             ) from error
         return True
 
-    def bind(self, binding: ort.IOBinding, first: int, last: int) -> None:
-        """Bind the slots from `first` to before `last` as past and as present, in place."""
+    def bind(self, binding: ort.IOBinding, first: int, last: int, *, in_place: bool = True) -> None:
+        """Bind the slots from `first` to before `last` as past, and as present, in place.
+
+        Where not `in_place`, ONNX Runtime allocates the present ones: the binding's outputs, keys
+        of every layer before values, are for `put`.
+        """
         shape = [last - first, self._config.n_head, self.capacity, self._config.head_dim]
         device, number = self._device
         for (layer, side), address in zip(self._names, self._addresses(), strict=True):
             at = address + first * self._slot_bytes
             binding.bind_input(past_name(layer, side), device, number, self.dtype, shape, at)
-            binding.bind_output(present_name(layer, side), device, number, self.dtype, shape, at)
+            name = present_name(layer, side)
+            if in_place:
+                binding.bind_output(name, device, number, self.dtype, shape, at)
+            else:
+                binding.bind_output(name)
 
     @property
     def _slot_bytes(self) -> int:
@@ -99,6 +107,13 @@ class Buffers(ABC):
     @abstractmethod
     def write(self, slot: int, start: int, keys: Array, values: Array) -> None:
         """Put keys and values, each `[n_layer, n_head, tokens, head_dim]`, at `start` of a slot."""
+
+    @abstractmethod
+    def put(self, first: int, start: int, new: Sequence[Array]) -> None:
+        """Put `new`, keys of every layer before values, at `start` of the slots from `first` on.
+
+        Each is `[slots, n_head, tokens, head_dim]`.
+        """
 
     @abstractmethod
     def _grow(self, filled: int) -> None:
@@ -138,6 +153,11 @@ class HostBuffers(Buffers):
             return
         for array, layer in zip(self._arrays, (*keys, *values), strict=True):
             array[slot, :, start:end] = layer
+
+    def put(self, first: int, start: int, new: Sequence[Array]) -> None:
+        for array, part in zip(self._arrays, new, strict=True):
+            slots, _, tokens, _ = part.shape
+            array[first : first + slots, :, start : start + tokens] = part
 
     def _grow(self, filled: int) -> None:
         grown = self._allocate()
@@ -192,6 +212,13 @@ class DeviceBuffers(Buffers):
         for value, layer in zip(self._values, (*keys, *values), strict=True):
             array = value.numpy()
             array[slot, :, start:end] = layer
+            value.update_inplace(array)
+
+    def put(self, first: int, start: int, new: Sequence[Array]) -> None:
+        for value, part in zip(self._values, new, strict=True):
+            slots, _, tokens, _ = part.shape
+            array = value.numpy()
+            array[first : first + slots, :, start : start + tokens] = part
             value.update_inplace(array)
 
     def _grow(self, filled: int) -> None:

@@ -14,8 +14,9 @@
     present.{layer}.{side}          [batch_size, n_head, total_sequence_length, head_dim]
 
 `fused` appends to a cache in place where past and present are one buffer; `portable` returns a
-new one. The exporter writes graphs by this module, the quantizer keeps to it, the runtime binds by
-it.
+new one. With a cache of int8, `fused` appends up to 16 tokens in place; of more, `present` has the
+new tokens alone, [batch_size, n_head, sequence_length, head_dim]. The exporter writes graphs by
+this module, the quantizer keeps to it, the runtime binds by it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ ATTENTION_IN, ATTENTION_OUT = "attn.c_attn", "attn.c_proj"
 # A layer's products in the order in which it computes them, by transformers' names.
 PRODUCTS = (ATTENTION_IN, ATTENTION_OUT, "mlp.c_fc", "mlp.c_proj")
 SCORE_WEIGHT = "score.weight"  # a classifier's head, [num_labels, n_embd]
+MOST_IN_PLACE = 16  # tokens of a row that an 8-bit cache takes in place
 CONTEXT_PROPERTY = "pocketgpt.n_positions"  # of the .onnx file's metadata: no shape shows it
 
 Array = NDArray[Any]
@@ -48,6 +50,7 @@ Array = NDArray[Any]
 _IDS_TYPE = "tensor(int64)"
 _LOGITS_TYPE = "tensor(float)"
 _FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_CACHE_TYPES = {**_FLOAT_TYPES, "tensor(int8)": np.int8}
 
 
 def past_name(layer: int, side: str) -> str:
@@ -133,11 +136,11 @@ def read_contract(
     for name in (INPUT_IDS, ATTENTION_MASK, POSITION_IDS):
         reader.check(name, (None, None), {_IDS_TYPE})
     cache = (None, config.n_head, None, config.head_dim)
-    cache_types = {reader.check(name, cache, _FLOAT_TYPES) for name in past_names(config.n_layer)}
+    cache_types = {reader.check(name, cache, _CACHE_TYPES) for name in past_names(config.n_layer)}
     reader.values = outputs
     reader.check(LOGITS, (None, None, config.n_logits), {_LOGITS_TYPE})
     cache_types |= {
-        reader.check(name, (None, config.n_head, None, None), _FLOAT_TYPES)
+        reader.check(name, (None, config.n_head, None, None), _CACHE_TYPES)
         for name in present_names(config.n_layer)
     }
     if len(cache_types) > 1:
@@ -146,7 +149,7 @@ def read_contract(
     reader.values = {value.name: value for value in session.get_overridable_initializers()}
     products = _read_places(reader, config) if adapters else {}
     kind = _kind(set(reader.values), products, reader)
-    return Contract(kind, np.dtype(_FLOAT_TYPES[cache_types.pop()]), products)
+    return Contract(kind, np.dtype(_CACHE_TYPES[cache_types.pop()]), products)
 
 
 def _kind(overridable: set[str], products: Iterable[str], reader: _Reader) -> GraphKind:

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from ..folder.config import ModelConfig
 from .adapters import Adapter
 from .buffers import Buffers
-from .contract import ATTENTION_MASK, INPUT_IDS, LOGITS, NUM_LOGITS_TO_KEEP, POSITION_IDS
+from .contract import (
+    ATTENTION_MASK,
+    INPUT_IDS,
+    LOGITS,
+    MOST_IN_PLACE,
+    NUM_LOGITS_TO_KEEP,
+    POSITION_IDS,
+)
 from .ort_session import run_bound
 from .passes import Lengths, Logits, side_by_side
 
@@ -33,6 +40,7 @@ class FusedPasses:
     ) -> None:
         self.seconds = 0.0
         self._session = session
+        self._config = config
         self._cache = cache
         self._adapter = adapter
         self._tokens = np.zeros((cache.slots, 1), np.int64)
@@ -48,6 +56,7 @@ class FusedPasses:
         logits = self._logits[slot : slot + 1]
         _bind_output(binding, LOGITS, logits)
         self._run(binding)
+        self._keep(binding, len(token_ids), slot, start)
         return logits[:, 0]
 
     def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
@@ -56,6 +65,7 @@ class FusedPasses:
         # ONNX Runtime allocates: a buffer must have the one row that is declared.
         binding.bind_output(LOGITS)
         self._run(binding)
+        self._keep(binding, len(token_ids), slot, start)
         logits: Logits = binding.get_outputs()[-1].numpy()[0]
         return logits
 
@@ -67,6 +77,7 @@ class FusedPasses:
         logits = self._logits[first:last]
         _bind_output(binding, LOGITS, logits)
         self._run(binding)
+        self._keep(binding, mask.shape[1], first, 0)
         return logits[:, 0]
 
     def step(self, token_ids: Sequence[int], lengths: Lengths) -> Logits:
@@ -89,6 +100,16 @@ class FusedPasses:
         begin = time.perf_counter()
         run_bound(self._session, binding)
         self.seconds += time.perf_counter() - begin
+
+    def _in_place(self, tokens: int) -> bool:
+        """Whether so many tokens of a row are appended to the buffers by the graph itself."""
+        return self._cache.dtype != np.int8 or tokens <= MOST_IN_PLACE
+
+    def _keep(self, binding: ort.IOBinding, tokens: int, first: int, start: int) -> None:
+        """Put what a pass over `tokens` a row computed into the cache, where it is not there."""
+        if not self._in_place(tokens):
+            new = binding.get_outputs()[: 2 * self._config.n_layer]
+            self._cache.put(first, start, [value.numpy() for value in new])
 
     def _reserve(self, tokens: int) -> None:
         self._cache.reserve(tokens)
@@ -131,7 +152,8 @@ class FusedPasses:
         binding.bind_cpu_input(INPUT_IDS, input_ids)
         binding.bind_cpu_input(POSITION_IDS, position_ids)
         binding.bind_cpu_input(ATTENTION_MASK, attention_mask)
-        self._cache.bind(binding, first, last)
+        tokens = input_ids.shape[1]
+        self._cache.bind(binding, first, last, in_place=self._in_place(tokens))
         if self._adapter is not None:
             self._adapter.bind(binding)
         return binding

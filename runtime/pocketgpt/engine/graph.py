@@ -102,6 +102,7 @@ def open_graph(
     sparing: bool = False,
     profile: Path | None = None,
     adapters: bool = False,
+    weights_folder: Path | None = None,
 ) -> Graph:
     """Open a graph, in a model folder or bare.
 
@@ -113,6 +114,7 @@ def open_graph(
         sparing: whether to take less memory rather than less time.
         profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
         adapters: whether the graph has places for adapters.
+        weights_folder: where its weights lie, if not beside it.
 
     Raises:
         OptionError: `threads` is no whole number above 0, or the provider cannot be read.
@@ -120,6 +122,11 @@ def open_graph(
         ModelFolderError: ONNX Runtime cannot load the graph, or it is not what `config` says.
     """
     session = open_session(
-        path, provider=provider, threads=threads, sparing=sparing, profile=profile
+        path if weights_folder is None else path.read_bytes(),
+        provider=provider,
+        threads=threads,
+        sparing=sparing,
+        profile=profile,
+        weights_folder=weights_folder,
     )
     return Graph(session, config, path, adapters=adapters)

@@ -44,6 +44,27 @@ _Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True)
+class Int8Cache:
+    """A variant with keys and values in 8 bits: its graph over the variant's weights, what it lost.
+
+    `quality` and `tolerance` are as the variant's.
+
+    Raises:
+        ValueError: a field is of a wrong type or out of range.
+    """
+
+    graph: FileRecord
+    quality: Mapping[str, float] = field(default_factory=dict)
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        require("quality", self.quality, is_numbers(self.quality))
+        value = self.tolerance
+        require("tolerance", value, value is None or (is_number(value) and value >= 0))
+
+
+@dataclass(frozen=True)
 class Variant:
     """One precision of the model.
 
@@ -54,7 +75,7 @@ class Variant:
     perplexity that was allowed, and `loss_accepted` whether a greater one was, on request.
     `tolerance` is what a logit may differ by with what is computed together with it (in one pass,
     in chunks, token by token); a greedy token differs only where it covers the margin. fp32
-    promises the same tokens: None.
+    promises the same tokens: None. `int8_cache`, if there is one, is the same with an 8-bit cache.
 
     Raises:
         ValueError: a field is of a wrong type or out of range.
@@ -70,6 +91,7 @@ class Variant:
     loss_accepted: bool = False
     tolerance: float | None = None
     adapter_graph: FileRecord | None = None
+    int8_cache: Int8Cache | None = None
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -92,8 +114,9 @@ class Variant:
 
     @property
     def all_files(self) -> tuple[FileRecord, ...]:
-        """Its graph, its weights, and its graph with places for adapters if there is one."""
-        return self.files if self.adapter_graph is None else (*self.files, self.adapter_graph)
+        """Its graph, its weights, and the other graphs over these that there are."""
+        cache = self.int8_cache and self.int8_cache.graph
+        return (*self.files, *(graph for graph in (self.adapter_graph, cache) if graph))
 
 
 @dataclass(frozen=True)
@@ -159,6 +182,10 @@ class Manifest:
                 path = variant.adapter_graph.path
                 holds = path == adapter_graph_path(name) and self.graph == "fused"
                 require(f"{name}'s adapter_graph", path, holds)
+            if variant.int8_cache is not None:
+                path = variant.int8_cache.graph.path
+                holds = path == int8_cache_path(name) and self.graph == "fused"
+                require(f"{name}'s int8_cache", path, holds)
 
     def variant(self, name: str) -> Variant:
         """Return a variant by its name.
@@ -187,6 +214,11 @@ def variant_path(name: str) -> str:
 def adapter_graph_path(name: str) -> str:
     """Return where the same variant's graph with places for LoRA adapters lies, if there is one."""
     return variant_path(name).removesuffix(".onnx") + "_lora.onnx"
+
+
+def int8_cache_path(name: str) -> str:
+    """Return where the same variant's graph with an 8-bit cache lies, if there is one."""
+    return variant_path(name).removesuffix(".onnx") + "_int8_cache.onnx"
 
 
 def variant_files(name: str) -> list[str]:
@@ -279,7 +311,11 @@ def _manifest_of(fields: Mapping[str, Any], *, whole: bool = True) -> Manifest:
         files = tuple(_record_of(FileRecord, record) for record in variant["files"])
         graph = variant.get("adapter_graph")
         adapters = None if graph is None else _record_of(FileRecord, graph)
-        parts = {"files": files, "adapter_graph": adapters}
+        cache = variant.get("int8_cache")
+        if cache is not None:
+            record = _record_of(FileRecord, cache["graph"])
+            cache = _record_of(Int8Cache, {**cache, "graph": record})
+        parts = {"files": files, "adapter_graph": adapters, "int8_cache": cache}
         variants[name] = _record_of(Variant, {**variant, **parts})
     companions = tuple(_record_of(FileRecord, record) for record in fields.get("companions", ()))
     installing = fields.get("installing")

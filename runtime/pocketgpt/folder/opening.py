@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import onnxruntime as ort
 
@@ -20,6 +20,7 @@ from .manifest import (
     Manifest,
     Variant,
     adapter_graph_path,
+    int8_cache_path,
     read_manifest,
     variant_files,
 )
@@ -30,6 +31,9 @@ TOKENIZER = "tokenizer.json"
 # variant whose text is as good as fp32's.
 PREFERRED_VARIANTS = ("int8", "fp32")
 
+KvCache = Literal["auto", "int8", "float"]
+CACHE_ONNXRUNTIME = "1.32"  # the oldest whose CPU kernels read 8-bit keys and values
+
 _State = tuple[tuple[int, int, int], ...]
 
 
@@ -38,7 +42,8 @@ class OpenFolder:
     """A model folder that was read and checked, and the variant of it that was chosen.
 
     `generation_defaults` is its generation_config.json; `record` is the manifest's of `variant`;
-    `adapters` says that its graph with places for LoRA adapters is to be opened.
+    `adapters` says that its graph with places for LoRA adapters is to be opened, `int8_cache` that
+    the one with an 8-bit cache is.
     """
 
     folder: Path
@@ -49,11 +54,14 @@ class OpenFolder:
     record: Variant
     state: _State
     adapters: bool = False
+    int8_cache: bool = False
 
     @property
     def graph_path(self) -> Path:
         """The graph to open; the weights lie at the plain one's path + `_data`."""
         record = self.record.adapter_graph if self.adapters else None
+        if self.int8_cache and self.record.int8_cache is not None:
+            record = self.record.int8_cache.graph
         return self.folder / (record or self.record.files[0]).path
 
     @property
@@ -89,6 +97,7 @@ def open_folder(
     *,
     verify: bool = False,
     adapters: bool = False,
+    kv_cache: KvCache = "float",
 ) -> OpenFolder:
     """Read a model folder and check the files that a variant takes.
 
@@ -97,10 +106,12 @@ def open_folder(
         variant: `fp32`, `int8`, `q4`, ...; None for the first of int8 and fp32 that is there.
         verify: check the sha256 of every file that the runtime reads, not only names and sizes.
         adapters: open the graph with places for LoRA adapters.
+        kv_cache: `int8` to open the graph with an 8-bit cache, `float` for the variant's own,
+            `auto` for 8 bits where the variant's weights have no more, and such a graph is there.
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or for a later ONNX Runtime.
-        OptionError: there are no places for adapters in it.
+        OptionError: there are no places for adapters in it, or no graph with an 8-bit cache.
         VariantNotFoundError: it has no such variant.
     """
     folder = Path(folder)
@@ -111,9 +122,13 @@ def open_folder(
     manifest = read_manifest(folder)  # again: had it been replaced before, nobody would know
     record = manifest.variant(chosen)
     check_onnxruntime(folder, manifest)
+    cached = _wants_int8_cache(kv_cache, record, adapters)
+    if cached:
+        check_has_int8_cache(folder, manifest, chosen, adapters)
     if adapters:
         check_has_places(folder, manifest, record)
-    check_files(folder, record.all_files if adapters or verify else record.files, verify=verify)
+    everything = adapters or cached or verify
+    check_files(folder, record.all_files if everything else record.files, verify=verify)
     if verify:
         check_companions(folder, manifest, RUNTIME_FILES)
     tokenizer = check_inside(folder, TOKENIZER)
@@ -128,6 +143,7 @@ def open_folder(
         record=record,
         state=state,
         adapters=adapters,
+        int8_cache=cached,
     )
 
 
@@ -156,6 +172,45 @@ def check_has_places(folder: Path, manifest: Manifest, record: Variant) -> None:
             f"{folder} has no places for LoRA adapters: export its checkpoint again with{graph} "
             "--adapters (adapters=True), and make its variants again; or merge: export --base"
         )
+
+
+def _wants_int8_cache(kv_cache: KvCache, record: Variant, adapters: bool) -> bool:
+    if kv_cache not in get_args(KvCache):
+        choices = ", ".join(get_args(KvCache))
+        raise OptionError(f"kv_cache should be one of {choices}, not {kv_cache!r}")
+    if kv_cache != "auto":
+        return kv_cache == "int8"
+    there = record.int8_cache is not None and not adapters and _runs_int8_cache()
+    return there and min(record.bits.values(), default=32) <= 8
+
+
+def _runs_int8_cache() -> bool:
+    return _numbers(ort.__version__) >= _numbers(CACHE_ONNXRUNTIME)
+
+
+def check_has_int8_cache(folder: Path, manifest: Manifest, variant: str, adapters: bool) -> None:
+    """Check that a variant can be run with an 8-bit cache.
+
+    Raises:
+        OptionError: it cannot; the message says why, and what to do.
+    """
+    refused = "kv_cache='int8' (--kv-cache int8)"
+    if adapters:
+        raise OptionError(f"{refused} cannot go with adapters: merge the adapter, export --base")
+    if not _runs_int8_cache():
+        raise OptionError(
+            f"{refused} takes ONNX Runtime {CACHE_ONNXRUNTIME} or newer, and {ort.__version__} is "
+            f"installed: pip install 'onnxruntime>={CACHE_ONNXRUNTIME}'"
+        )
+    if manifest.variant(variant).int8_cache is not None:
+        return
+    if manifest.graph != "fused":
+        raise OptionError(f"{refused} is for the fused graph, and {folder} holds a portable one")
+    raise OptionError(
+        f"{refused}: {folder} has no graph of {variant} with an 8-bit cache; 'pocketgpt quantize "
+        f"{folder} VARIANT' writes it for fp32 and for variants with a float32 cache, scaled by a "
+        "calibration text"
+    )
 
 
 def check_onnxruntime(folder: Path, manifest: Manifest) -> None:
@@ -188,7 +243,12 @@ def check_companions(folder: Path, manifest: Manifest, names: Iterable[str]) -> 
 def _state(folder: Path, variant: str) -> _State:
     """Return what tells the manifest and a variant's files from others put in their places."""
     found = []
-    for path in (MANIFEST, *variant_files(variant), adapter_graph_path(variant)):
+    for path in (
+        MANIFEST,
+        *variant_files(variant),
+        adapter_graph_path(variant),
+        int8_cache_path(variant),
+    ):
         try:
             status = (folder / path).stat()
         except OSError:

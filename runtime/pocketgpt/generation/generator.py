@@ -19,7 +19,7 @@ from ..engine.providers import Provider
 from ..errors import OptionError
 from ..folder.config import ModelConfig, Task
 from ..folder.manifest import Manifest
-from ..folder.opening import open_folder
+from ..folder.opening import KvCache, open_folder
 from ..text.tokenizer import Tokenizer
 from .beam import BeamSearch
 from .folder_defaults import usable_defaults
@@ -97,11 +97,14 @@ class TextGenerator:
         verify: bool = False,
         prefix_cache_bytes: int = 0,
         adapters: Mapping[str, str | os.PathLike[str]] | None = None,
+        kv_cache: KvCache = "auto",
     ) -> Self:
         """Open a variant of a model folder; see `pocketgpt.load`."""
         validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
         paths = _adapter_paths(adapters)
-        opened = open_folder(folder, variant, verify=verify, adapters=bool(paths))
+        opened = open_folder(
+            folder, variant, verify=verify, adapters=bool(paths), kv_cache=kv_cache
+        )
         graph = open_graph(
             opened.graph_path,
             opened.config,
@@ -130,13 +133,22 @@ class TextGenerator:
             verify=verify,
             prefix_cache_bytes=prefix_cache_bytes,
             adapters={name: path.absolute() for name, path in paths.items()} or None,
+            kv_cache="int8" if opened.int8_cache else "float",
         )
         return model
 
     @property
+    def kv_cache(self) -> str:
+        """The type that keys and values are kept in: `float32`, `float16` or `int8`."""
+        return str(self.graph.contract.cache_dtype)
+
+    @property
     def identity(self) -> str:
         """One hash of the variant's files, from the hashes in the manifest."""
-        records = self.manifest.variant(self.variant).files
+        record = self.manifest.variant(self.variant)
+        records = record.files
+        if self.kv_cache == "int8" and record.int8_cache is not None:
+            records = (record.int8_cache.graph, *records[1:])
         return _hash_of(sorted(record.sha256 for record in records))
 
     def identity_with(self, adapter: str | None) -> str:

@@ -1,0 +1,91 @@
+"""Graphs with an 8-bit cache: made for every variant that can have one, measured as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pocketgpt.engine.graph import Graph
+from pocketgpt.folder.config import ModelConfig
+from pocketgpt.folder.file_record import FileRecord
+from pocketgpt.folder.manifest import Int8Cache, Variant, int8_cache_path, variant_path
+from pocketgpt.folder.opening import OpenFolder
+
+from .graph.int8_cache import write_int8_cache_graph
+from .job import FP32
+from .measure.loading import open_sparingly
+from .observe.cache_ranges import cache_scales
+
+MAX_LOSS = 0.002  # that the cache may add to the variant's own
+
+
+@dataclass(frozen=True)
+class CachedGraph:
+    """A variant's graph with an 8-bit cache, as it lies in staging.
+
+    `record` is the file's; its weights are in `weights_folder`, of the variant's `bits`.
+    """
+
+    variant: str
+    record: FileRecord
+    staging: Path
+    weights_folder: Path
+    config: ModelConfig
+    bits: Mapping[str, int]
+
+    @property
+    def title(self) -> str:
+        """What it is called while it is measured."""
+        return f"{self.variant} with an 8-bit cache"
+
+    def open(self) -> Graph:
+        """Open it."""
+        path = self.staging / self.record.path
+        return open_sparingly(path, self.config, self.bits, self.weights_folder)
+
+    def entry(self, quality: Mapping[str, float], tolerance: float) -> Int8Cache:
+        """Return the manifest's entry, with figures."""
+        return Int8Cache(self.record, quality, tolerance)
+
+
+def add_int8_caches(
+    opened: OpenFolder, staging: Path, made: Mapping[str, Variant], token_ids: list[int]
+) -> dict[str, CachedGraph]:
+    """Write the graphs with an 8-bit cache of fp32 and of what was made; return them by variant.
+
+    None where keys and values are no float32, or a model predicts no next token.
+
+    Args:
+        opened: the folder.
+        staging: where variants are made.
+        made: the variants.
+        token_ids: of the calibration text; more than none.
+    """
+    if opened.manifest.graph != "fused" or opened.config.labels is not None:
+        return {}
+    variants = {FP32: (opened.folder, opened.record)}
+    variants |= {name: (staging, variant) for name, variant in made.items()}
+    found = {}
+    for name, (folder, variant) in variants.items():
+        source, target = folder / variant_path(name), staging / int8_cache_path(name)
+        graph = open_sparingly(source, opened.config, variant.bits)
+        if graph.contract.cache_dtype != np.float32:
+            continue
+        scales = cache_scales(graph, token_ids)
+        del graph  # one is open at once
+        write_int8_cache_graph(source, scales, target)
+        record = FileRecord.of(staging, int8_cache_path(name))
+        found[name] = CachedGraph(name, record, staging, source.parent, opened.config, variant.bits)
+    return found
+
+
+def kept_cache(variant: Variant, cache: Int8Cache, staging: Path) -> Int8Cache | None:
+    """Return a measured cache, or None where it adds more than 0.2% to a variant's perplexity."""
+    added = cache.quality["perplexity"] / variant.quality["perplexity"] - 1
+    if added <= MAX_LOSS:
+        return cache
+    (staging / cache.graph.path).unlink()
+    return None
