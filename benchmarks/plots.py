@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tables import Row
+from figures import figure_of
+from tables import Row, best
 
 COLOURS = {32: "#7b3294", 8: "#0868ac", 4: "#d95f0e"}  # ours, by the bits of the weights
 MUTED, INK = "#9a9a9a", "#333333"
 # Others' that stay out of the lines, so that names have room: they are in the tables.
-LEFT_OUT = ("8-bit cache", "default", "Optimum fp32", "float32", "F32", "Q4_0")
+LEFT_OUT = ("default", "Optimum fp32", "float32", "F32")
 GAP = 0.042  # between names, of an axis
+LEADER = {"arrowstyle": "-", "color": "#cccccc", "linewidth": 0.7, "shrinkB": 5}  # name to point
 
 
 def draw_speed(rows: Sequence[Row], path: Path) -> None:
     """Draw decoding speed by cache length, and the first token's time by prompt length."""
     figure, (left, right) = _panels(2, (11.5, 5.2))
-    shown = [row for row in rows if _is_drawn(row)]
+    shown = [row for row in rows if _is_drawn(row) and "8-bit cache" not in row.system.label]
     _lines(left, shown, "step after ")
     left.set(xlabel="tokens in the cache", ylabel="tokens a second", ylim=(0, None))
     left.set_title("decoding: higher is better", loc="left", color=INK)
@@ -29,19 +31,37 @@ def draw_speed(rows: Sequence[Row], path: Path) -> None:
 
 
 def draw_quality(rows: Sequence[Row], key: str, path: Path) -> None:
-    """Draw speed against perplexity: best is low and to the right."""
-    figure, (axes,) = _panels(1, (8.5, 5.4))
-    shown = [row for row in rows if key in row.figures and "perplexity" in row.figures]
-    places = []
+    """Draw speed against what rounding costs in perplexity, of systems with 8 and 4 bits.
+
+    The cost is the rise over the least perplexity in 32 bits; what is below a ten-thousandth of
+    it is noise, and stands at that.
+    """
+    from matplotlib.ticker import LogLocator
+
+    exact = best([row for row in rows if row.system.bits == 32], "perplexity")
+    if exact is None:
+        return
+    figure, (axes,) = _panels(1, (9, 5.6))
+    least = exact.figures["perplexity"].median
+    points: list[tuple[float, float]] = []
+    shown = [
+        row
+        for row in rows
+        if row.system.bits < 32 and {key, "perplexity"} <= row.figures.keys() and _is_drawn(row)
+    ]
     for row in shown:
-        x, y = row.figures[key].median, row.figures["perplexity"].median
-        axes.plot(x, y, "o", color=_colour(row), markersize=8 if row.system.ours else 5)
-        places.append((x, y))
-    axes.set(xlabel="tokens a second, decoding", ylabel="perplexity (lower is better)")
-    axes.set_title("speed against perplexity: best is below, to the right", loc="left", color=INK)
-    axes.margins(0.12)
-    figure.canvas.draw()
-    _name_points(axes, shown, places)
+        rise = 100 * (row.figures["perplexity"].median / least - 1)
+        points.append((row.figures[key].median, max(rise, 0.01)))
+        axes.plot(*points[-1], "o", color=_colour(row), markersize=8 if row.system.ours else 5)
+    axes.set(xscale="log", yscale="log", xlabel=f"decoding {figure_of(key).heading}")
+    axes.set(ylabel="rise of perplexity over 32 bits, %")
+    axes.set_title("speed against quality: best is below, to the right", loc="left", color=INK)
+    axes.margins(0.14)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+    axes.xaxis.set_minor_formatter("{x:g}")
+    _name_points(figure, axes, shown, points)
     _save(figure, path)
 
 
@@ -99,44 +119,101 @@ def _lines(axes: Any, rows: Sequence[Row], prefix: str) -> None:
             ends.append((points[max(points)], row))
     if not ends:
         return
-    low, high = 0.0, axes.get_ylim()[1]
-    places = spread_out([(value - low) / (high - low) for value, _ in ends], GAP)
+    high = axes.get_ylim()[1]
+    places = spread_out([value / high for value, _ in ends], GAP)
     for place, (value, row) in zip(places, ends, strict=True):
         axes.annotate(
             row.system.label,
-            xy=(1, (value - low) / (high - low)),
-            xytext=(1.03, place),
-            xycoords="axes fraction",
+            xy=(max(points), value),
+            xytext=(1.05, place),
             textcoords="axes fraction",
             va="center",
-            fontsize=8.5,
-            color=_colour(row) if row.system.ours else "#6b6b6b",
-            fontweight="bold" if row.system.ours else "normal",
             annotation_clip=False,
+            arrowprops={**LEADER, "relpos": (0, 0.5), "shrinkA": 0},
+            **_lettering(row),
         )
 
 
-def _name_points(axes: Any, rows: Sequence[Row], points: Sequence[tuple[float, float]]) -> None:
-    """Write names to the right of points, apart from each other."""
-    inverse = axes.transAxes.inverted()
-    shares = [tuple(inverse.transform(axes.transData.transform(point))) for point in points]
-    heights = spread_out([height for _, height in shares], GAP * 0.8)
-    for row, share, height in zip(rows, shares, heights, strict=True):
-        axes.annotate(
+def _lettering(row: Row) -> dict[str, Any]:
+    if row.system.ours:
+        return {"fontsize": 8.5, "color": _colour(row), "fontweight": "bold"}
+    return {"fontsize": 8.5, "color": "#666666"}
+
+
+def _name_points(
+    figure: Any, axes: Any, rows: Sequence[Row], points: Sequence[tuple[float, float]]
+) -> None:
+    """Write names beside points, each at the nearest place where no other name or point is."""
+    figure.canvas.draw()
+    dots = [axes.transData.transform(point) for point in points]
+    taken = [Box(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
+    frame = Box(*axes.get_window_extent().extents)
+    for row, point in zip(rows, points, strict=True):
+        name = axes.annotate(
             row.system.label,
-            xy=share,
-            xytext=(share[0] + 0.015, height),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
+            xy=point,
+            xytext=(0, 0),
+            textcoords="offset points",
             va="center",
-            fontsize=8,
-            color=_colour(row) if row.system.ours else "#6b6b6b",
-            fontweight="bold" if row.system.ours else "normal",
+            arrowprops=LEADER,
+            **_lettering(row),
         )
+        extent = name.get_window_extent()
+        middle = axes.transData.transform(point)
+        offset = free_place(tuple(middle), extent.width, extent.height, taken, frame)
+        taken.append(Box.around(middle[0] + offset[0], middle[1] + offset[1], extent))
+        name.set_ha("center")
+        name.set_position(tuple(72 / figure.dpi * share for share in offset))
+
+
+class Box(NamedTuple):
+    """A rectangle of the picture."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    @classmethod
+    def around(cls, x: float, y: float, size: Any) -> Box:
+        """Return the one of a size whose middle is there."""
+        wide, high = size.width / 2, size.height / 2
+        return cls(x - wide, y - high, x + wide, y + high)
+
+    def meets(self, other: Box) -> bool:
+        """Say whether they overlap."""
+        beside = self.right < other.left or other.right < self.left
+        return not (beside or self.top < other.bottom or other.top < self.bottom)
+
+    def inside(self, other: Box) -> bool:
+        """Say whether all of it lies in the other."""
+        wide = other.left <= self.left and self.right <= other.right
+        return wide and other.bottom <= self.bottom and self.top <= other.top
+
+
+def free_place(
+    point: tuple[float, float], width: float, height: float, taken: Sequence[Box], frame: Box
+) -> tuple[float, float]:
+    """Return how far from a point a name's middle goes: right of it, or where there is room."""
+    places = []
+    for ring in range(1, 12):
+        for side in (1.0, -1.0, 0.0):
+            for level in {0.0, ring - 1.0, 1.0 - ring}:
+                x, y = side * (width / 2 + 8), level * height * 0.7
+                if side == 0:
+                    y = (height + 3) * ring * (1 if level >= 0 else -1)
+                places.append((x, y))
+    places.sort(key=lambda place: abs(place[0]) * 0.1 + abs(place[1]) - place[0] * 0.05)
+    for x, y in places:
+        left, bottom = point[0] + x - width / 2, point[1] + y - height / 2
+        box = Box(left, bottom, left + width, bottom + height)
+        if box.inside(frame) and not any(box.meets(other) for other in taken):
+            return x, y
+    return places[0]
 
 
 def spread_out(values: Sequence[float], gap: float) -> list[float]:
-    """Return values moved as little as keeps each two of them a gap apart, in the same order."""
+    """Return values moved as little as keeps them a gap apart, between 0 and 1, in their order."""
     order = sorted(range(len(values)), key=values.__getitem__)
     groups: list[list[int]] = []  # indices that stand together, and their middles
     for index in order:
@@ -151,13 +228,10 @@ def spread_out(values: Sequence[float], gap: float) -> list[float]:
     return placed
 
 
-def _middle(group: Sequence[int], values: Sequence[float]) -> float:
-    return sum(values[index] for index in group) / len(group)
-
-
 def _bottom(group: Sequence[int], values: Sequence[float], gap: float) -> float:
-    return _middle(group, values) - len(group) * gap / 2
+    middle, half = sum(values[index] for index in group) / len(group), len(group) * gap / 2
+    return min(max(middle - half, 0), max(1 - 2 * half, 0))
 
 
 def _top(group: Sequence[int], values: Sequence[float], gap: float) -> float:
-    return _middle(group, values) + len(group) * gap / 2
+    return _bottom(group, values, gap) + len(group) * gap

@@ -1,10 +1,8 @@
-"""ONNX Runtime GenAI on our model folder: the same files, and a genai_config.json beside them."""
+"""ONNX Runtime GenAI on our model folder: the same files, and a genai_config.json."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +14,15 @@ FILES = {"fp32": "model", "int8": "model_int8", "q8": "model_quantized", "q4": "
 
 
 def prepare(checkpoint: Path, folder: Path, work: Path) -> None:
-    """Lay each variant's files into a folder of its own, as hard links where that can be."""
+    """Write a configuration for each variant, beside a link to the folder's graphs."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     for kind, name in FILES.items():
         target = work / kind
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for file in (f"{name}.onnx", f"{name}.onnx_data"):
-            _link(folder / "onnx" / file, target / file)
-        described = json.dumps(_describe(config, f"{name}.onnx"), indent=2)
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "onnx").unlink(missing_ok=True)
+        (target / "onnx").symlink_to((folder / "onnx").resolve())
+        described = json.dumps(_describe(config, f"onnx/{name}.onnx"), indent=2)
         (target / "genai_config.json").write_text(described, "utf-8")
-
-
-def _link(source: Path, target: Path) -> None:
-    if not source.exists():
-        return  # a variant that was not made: its row will say so
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
 
 
 def _describe(config: dict[str, Any], graph: str) -> dict[str, Any]:
@@ -102,4 +90,5 @@ def open_engine(work: Path, folder: Path, kind: str, threads: int) -> Engine:
 
 def files(work: Path, folder: Path, kind: str) -> list[Path]:
     """Return what lies on disk of a model."""
-    return [work / kind]
+    onnx = work / kind / "onnx"
+    return [onnx / f"{FILES[kind]}.onnx", onnx / f"{FILES[kind]}.onnx_data"]

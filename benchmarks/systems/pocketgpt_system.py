@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,12 @@ class Engine:
     """One text by a session, several by the bare decoder: both take token ids."""
 
     def __init__(self, folder: Path, kind: str, threads: int) -> None:
-        chosen = kind.removesuffix(EIGHT_BIT_CACHE)
-        options: dict[str, Any] = {"threads": threads}
-        if kind.endswith(EIGHT_BIT_CACHE):
-            options["kv_cache"] = "int8"
-        variant = None if chosen == "default" else chosen
-        self._model = pocketgpt.load(folder, variant, **options)
+        if kind == "default":
+            self._model = pocketgpt.load(folder, threads=threads)
+            return
+        variant = kind.removesuffix(EIGHT_BIT_CACHE)
+        cache: Literal["float", "int8"] = "float" if kind == variant else "int8"
+        self._model = pocketgpt.load(folder, variant, threads=threads, kv_cache=cache)
 
     def run(self, texts: list[list[int]], count: int) -> list[list[int]]:
         return [self._one(texts[0], count)] if len(texts) == 1 else self._several(texts, count)
@@ -60,7 +60,7 @@ def open_engine(work: Path, folder: Path, kind: str, threads: int) -> Engine:
 
 
 def files(work: Path, folder: Path, kind: str) -> list[Path]:
-    """Return what lies on disk of a variant."""
+    """Return what lies on disk of a variant; an 8-bit cache's graph takes kilobytes more."""
     chosen = kind.removesuffix(EIGHT_BIT_CACHE)
     variant = pocketgpt.load(folder).variant if chosen == "default" else chosen
     manifest = json.loads((folder / "pocketgpt.json").read_text("utf-8"))
