@@ -63,6 +63,8 @@ def install(
         replaced = {n for n, v in variants.items() if n in old and old[n] != v.all_files}
         cache = now.variants["fp32"].int8_cache  # of fp32 the one thing that is made anew
         new_cache = fp32.int8_cache if fp32.int8_cache != cache else None
+        graphs = [new_cache.graph] if new_cache else []
+        _drop_others(staging, [*graphs, *(r for v in variants.values() for r in v.all_files)])
         at_once = bool(replaced or (cache and new_cache)) and _prepare_exchange(staging, folder)
         kept = {n: v for n, v in now.variants.items() if at_once or n not in replaced}
         if new_cache and not at_once:
@@ -70,7 +72,6 @@ def install(
         try:
             write_manifest(folder, replace(now, variants=kept, companions=others, installing=after))
             if not (at_once and exchange(staging / ONNX, folder / ONNX)):
-                graphs = [new_cache.graph] if new_cache else []
                 _move(staging, folder, graphs, variants.values())
             _update_config(folder, after.variants)
         except BaseException:
@@ -80,6 +81,14 @@ def install(
         if now.companions:
             after = replace(after, companions=(*others, FileRecord.of(folder, CONFIG)))
         write_manifest(folder, after)
+
+
+def _drop_others(staging: Path, records: Iterable[FileRecord]) -> None:
+    """Remove what is not to be installed, such as a refused variant: all that is there moves."""
+    listed = {Path(record.path).name for record in records}
+    for path in (staging / ONNX).iterdir():
+        if path.name not in listed:
+            path.unlink()
 
 
 def _prepare_exchange(staging: Path, folder: Path) -> bool:

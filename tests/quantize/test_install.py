@@ -53,9 +53,9 @@ for moment in range(1, 1000):
     shutil.copytree(old, folder)
     staging = folder / ".variants.partial-killed"
     (staging / "onnx").mkdir(parents=True)
-    for variant in variants.values():
-        for record in variant.files:
-            shutil.copyfile(new / record.path, staging / record.path)
+    graphs = [manifest.variants["fp32"].int8_cache.graph]
+    for record in sum((variant.all_files for variant in variants.values()), tuple(graphs)):
+        shutil.copyfile(new / record.path, staging / record.path)
     child = os.fork()
     if child == 0:
         sys.addaudithook(ask)
@@ -95,9 +95,11 @@ def forget(folder: Path, name: str) -> None:
 def staged(new: Path, staging: Path) -> Path:
     """Return a staging folder with the new variants' files, as `quantize` makes it."""
     (staging / "onnx").mkdir(parents=True)
-    for name in ("int8", "q4"):
-        for record in read_manifest(new).variants[name].files:
-            shutil.copyfile(new / record.path, staging / record.path)
+    variants = read_manifest(new).variants
+    cache = variants["fp32"].int8_cache
+    assert cache is not None
+    for record in (cache.graph, *variants["int8"].all_files, *variants["q4"].all_files):
+        shutil.copyfile(new / record.path, staging / record.path)
     return staging
 
 
