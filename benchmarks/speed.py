@@ -1,235 +1,194 @@
-"""How fast each system runs one GPT-2, side by side: a table, a plot, all figures as JSON.
+"""How fast each system runs GPT-2, side by side; `report.py` writes down what was found.
 
-    python benchmarks/speed.py CHECKPOINT FOLDER OUT [--rounds N] [--threads N] [--only LABEL]...
+    python benchmarks/speed.py OUT [--quick] [--large] [--rounds N] [--threads N]
+                                   [--only LABEL]... [--checkpoint NAME]... [--resume]
 
-Every system converts the checkpoint by its own tool, once, and runs in an environment of its own
-(`make bench` makes them). It gets the same token ids, makes as many tokens, greedily, with as many
-threads. Every run is a process of its own; systems take turns, round by round. Figures are medians
-over the rounds with the least and the greatest. OUT gets speed.json, speed.md and speed.svg.
+Every system converts the checkpoints by its own tool, once, and runs in an environment of its own
+(`make bench` makes them and the checkpoints). It gets the same token ids, makes as many tokens,
+greedily, with as many threads. Every run is a process of its own; systems take turns, round by
+round. Memory and quality are measured after the rounds, once. Each run goes into OUT/runs.jsonl as
+soon as it has ended: `--resume` does what is not there yet.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ENVIRONMENTS = HERE.parent / ".venv-bench"
-WORKER = HERE / "systems" / "worker.py"
-OURS = "PocketGPT"
-LONGEST_RUN = 1800  # seconds
+import machine
+from calls import ROOT, Job, WorkerError
+from peers import Quality
+from runs import MACHINE, Run, Runs
+from systems.catalog import SYSTEMS, System
+from systems.measuring import Plan
+
+from pocketgpt import PocketGPTError
 
 
 @dataclass(frozen=True)
-class System:
-    """A row of the table: whose model, in which form, of how many bits."""
+class Checkpoint:
+    """What is run: a Hugging Face checkpoint and its model folder, both below the repository.
 
-    label: str
-    module: str
-    kind: str
-    bits: int
+    Attributes:
+        memory: whether memory is measured, too.
+        quality: whether perplexity is: its weights are no noise.
+    """
 
-    @property
-    def python(self) -> Path:
-        """The interpreter of its environment; ours is the one that runs this."""
-        if self.module == "pocketgpt_system":
-            return Path(sys.executable)
-        return ENVIRONMENTS / self.module.removesuffix("_system") / "bin" / "python"
+    checkpoint: str
+    folder: str
+    plan: Plan
+    memory: bool = False
+    quality: bool = False
 
-
-SYSTEMS = (
-    System(f"{OURS} fp32", "pocketgpt_system", "fp32", 32),
-    System("PyTorch", "transformers_system", "float32", 32),
-    System("Optimum fp32", "optimum_system", "fp32", 32),
-    System("CTranslate2 float32", "ctranslate2_system", "float32", 32),
-    System("llama.cpp F32", "llama_system", "F32", 32),
-    System(f"{OURS} int8", "pocketgpt_system", "int8", 8),
-    System(f"{OURS} q8", "pocketgpt_system", "q8", 8),
-    System("Optimum int8", "optimum_system", "int8", 8),
-    System("CTranslate2 int8", "ctranslate2_system", "int8", 8),
-    System("llama.cpp Q8_0", "llama_system", "Q8_0", 8),
-    System("OpenVINO int8", "openvino_system", "int8", 8),
-    System(f"{OURS} q4", "pocketgpt_system", "q4", 4),
-    System("llama.cpp Q4_0", "llama_system", "Q4_0", 4),
-    System("llama.cpp Q4_K_M", "llama_system", "Q4_K_M", 4),
-    System("OpenVINO int4", "openvino_system", "int4", 4),
-)
-# What the table shows: heading, key of a figure, what is shown of it, how it is written.
-COLUMNS: tuple[tuple[str, str, Callable[[float], float], str], ...] = (
-    ("decode after 32, tok/s", "step after 32", lambda s: 1 / s, "{:.0f}"),
-    ("after 512", "step after 512", lambda s: 1 / s, "{:.0f}"),
-    ("after 900", "step after 900", lambda s: 1 / s, "{:.0f}"),
-    ("first token of 32, ms", "first token after 32", lambda s: 1e3 * s, "{:.0f}"),
-    ("of 512", "first token after 512", lambda s: 1e3 * s, "{:.0f}"),
-    ("512 in, 128 out, ms", "job", lambda s: 1e3 * s, "{:.0f}"),
-    ("8 rows, tok/s", "step of 8 rows", lambda s: 8 / s, "{:.0f}"),
-    ("32 rows", "step of 32 rows", lambda s: 32 / s, "{:.0f}"),
-    ("start to first token, s", "start to first token", lambda s: s, "{:.1f}"),
-    ("peak MB", "peak_rss", lambda b: b / 1e6, "{:.0f}"),
-)
+    def job(self, work: Path, threads: int) -> Job:
+        """Return what workers are told."""
+        return Job(ROOT / self.checkpoint, ROOT / self.folder, work, threads, self.plan)
 
 
-def call(system: System, doing: str, arguments: argparse.Namespace) -> str:
-    """Run a system's worker; return what it printed.
+BUNDLED = Plan((32, 256, 480), (32, 256, 432), (256, 128), repeats=4)
+CHECKPOINTS = {
+    "gpt2": Checkpoint("build/gpt2-checkpoint", "build/gpt2", Plan(), memory=True),
+    "pocket-tales": Checkpoint("models/pocket-tales", "build/pocket-tales", BUNDLED, quality=True),
+    "gpt2-medium": Checkpoint(
+        "build/gpt2-medium-checkpoint", "build/gpt2-medium", Plan(rows=(8,)), memory=True
+    ),
+}
+DAILY, LARGE = ("gpt2", "pocket-tales"), "gpt2-medium"
+QUICK = {"gpt2": Checkpoint("build/gpt2-checkpoint", "build/gpt2", Plan((512,), (512,), None, ()))}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The systems on the checkpoints, and what was found so far."""
+
+    systems: list[System]
+    checkpoints: dict[str, Checkpoint]
+    runs: Runs
+    work: Path
+    threads: int
+
+    def prepare(self) -> None:
+        """Convert every checkpoint by every system; note for its rows where that failed."""
+        for name, checkpoint in self.checkpoints.items():
+            for module in dict.fromkeys(system.name for system in self.systems):
+                own = [system for system in self.systems if system.name == module]
+                say(f"{name}: preparing {module}")
+                error = None
+                try:
+                    self._job(name, checkpoint).prepare(own[0])
+                except WorkerError as reason:
+                    error = str(reason)
+                for system in own:
+                    self.runs.add(Run(name, system.label, "prepare", error=error))
+
+    def measure_speed(self, rounds: int) -> None:
+        """Let the systems take turns."""
+        for number in range(rounds):
+            if not self.runs.done("", MACHINE, "bandwidth", number):
+                found = machine.bandwidth(self.threads)
+                self.runs.add(Run("", MACHINE, "bandwidth", number, found))
+            for name, checkpoint in self.checkpoints.items():
+                ask = self._job(name, checkpoint).ask
+                for system in self._ready(name):
+                    self._once(name, system, "speed", partial(ask, system, "speed"), number)
+
+    def measure_memory(self) -> None:
+        """Let each system do the job in a process of its own."""
+        for name, checkpoint in self.checkpoints.items():
+            ask = self._job(name, checkpoint).ask
+            for system in self._ready(name) if checkpoint.memory else ():
+                self._once(name, system, "memory", partial(ask, system, "memory"))
+
+    def measure_quality(self) -> None:
+        """Let each system predict the evaluation text."""
+        for name, checkpoint in self.checkpoints.items():
+            job = self._job(name, checkpoint)
+            with tempfile.TemporaryDirectory() as scratch:
+                quality = Quality(job.folder, Path(scratch))
+                for system in self._ready(name) if checkpoint.quality else ():
+                    if not system.files_of:
+                        self._once(name, system, "quality", partial(quality.of, job, system))
+
+    def _job(self, name: str, checkpoint: Checkpoint) -> Job:
+        return checkpoint.job(self.work / name, self.threads)
+
+    def _ready(self, name: str) -> Iterator[System]:
+        """Yield the systems that have not failed, as they are when their turn comes."""
+        for system in self.systems:
+            if self.runs.error(name, system.label) is None:
+                yield system
+
+    def _once(
+        self, name: str, system: System, doing: str, ask: Callable[[], Any], number: int = 0
+    ) -> None:
+        if self.runs.done(name, system.label, doing, number):
+            return
+        say(f"{name}: {doing} of {system.label}, round {number + 1}")
+        try:
+            run = Run(name, system.label, doing, number, found=ask())
+        except (PocketGPTError, ValueError, WorkerError) as error:
+            run = Run(name, system.label, doing, number, error=str(error))
+        self.runs.add(run)
+
+
+def say(what: str) -> None:
+    """Follow the benchmark on standard error."""
+    print(what, file=sys.stderr, flush=True)
+
+
+def parsed() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--quick", action="store_true", help="GPT-2's shape, once, few figures")
+    parser.add_argument("--large", action="store_true", help="gpt2-medium's shape as well")
+    parser.add_argument("--rounds", type=int, help="3, or 1 with --quick")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", action="append", help="a part of a label; may be repeated")
+    parser.add_argument("--checkpoint", action="append", choices=[*CHECKPOINTS])
+    parser.add_argument("--resume", action="store_true", help="do what OUT/runs.jsonl has not")
+    return parser.parse_args()
+
+
+def opened(path: Path, resume: bool, threads: int) -> Runs:
+    """Return the runs to go on with, or none yet, and this machine among them.
 
     Raises:
-        RuntimeError: it failed; the message has its last line.
+        SystemExit: those to go on with are of another machine, or other threads.
     """
-    work = arguments.out / "work" / system.module.removesuffix("_system")
-    command = [system.python, WORKER, system.module, doing, "--kind", system.kind]
-    command += ["--checkpoint", arguments.checkpoint, "--folder", arguments.folder, "--work", work]
-    command += ["--threads", arguments.threads, "--started", time.time()]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        list(map(str, command)),
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=LONGEST_RUN,
-    )
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["it printed nothing"])[-1][:300])
-    return done.stdout
-
-
-def collect(systems: list[System], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Convert once, then measure round by round; return runs by label, or why there are none."""
-    found: dict[str, Any] = {}
-    for module in dict.fromkeys(system.module for system in systems):
-        own = [system for system in systems if system.module == module]
-        print(f"preparing {module.removesuffix('_system')} ...", file=sys.stderr, flush=True)
-        for system in own:
-            found[system.label] = {"bits": system.bits, "runs": []}
-        try:
-            call(own[0], "prepare", arguments)
-        except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
-            for system in own:
-                found[system.label]["error"] = str(error)
-    for number in range(arguments.rounds):
-        for system in (system for system in systems if "error" not in found[system.label]):
-            print(f"round {number + 1}: {system.label} ...", file=sys.stderr, flush=True)
-            try:
-                last = call(system, "measure", arguments).strip().splitlines()[-1]
-                found[system.label]["runs"].append(json.loads(last))
-            except (OSError, RuntimeError, ValueError, subprocess.TimeoutExpired) as error:
-                found[system.label]["error"] = str(error)
-    return found
-
-
-def median(entry: dict[str, Any], key: str) -> float | None:
-    """Return the median of a figure over a system's runs; None where it has none."""
-    values = [run[key] for run in entry["runs"] if key in run]
-    return statistics.median(values) if values else None
-
-
-def agreement(entry: dict[str, Any], reference: dict[str, Any]) -> str:
-    """Say how many leading tokens equal PyTorch's, by the length of the prompt."""
-    if not entry["runs"] or not reference.get("runs"):
-        return ""
-    shares = []
-    for length, tokens in entry["runs"][0]["tokens"].items():
-        expected = reference["runs"][0]["tokens"][length]
-        pairs = enumerate(zip(tokens, expected, strict=True))
-        same = next((number for number, (a, b) in pairs if a != b), len(expected))
-        shares.append(f"{same}/{len(expected)}")
-    return ", ".join(shares)
-
-
-def table(found: dict[str, Any]) -> str:
-    """Return the figures as Markdown: medians, and beneath them the least and the greatest."""
-    headings = ["system", *(heading for heading, *_ in COLUMNS), "tokens as PyTorch's"]
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    reference = found.get("PyTorch", {})
-    for label, entry in found.items():
-        if not entry["runs"]:
-            lines.append(f"| {label} | {entry.get('error', 'not run')} |" + " |" * len(COLUMNS))
-            continue
-        cells = [f"**{label}**" if label.startswith(OURS) else label]
-        for _, key, convert, form in COLUMNS:
-            values = sorted(convert(run[key]) for run in entry["runs"] if key in run)
-            if not values:
-                cells.append("")
-                continue
-            cell = form.format(statistics.median(values))
-            if len(values) > 1:
-                cell += f" ({form.format(values[0])}-{form.format(values[-1])})"
-            cells.append(cell)
-        lines.append("| " + " | ".join([*cells, agreement(entry, reference)]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def ratios(found: dict[str, Any]) -> str:
-    """Return our best variant over the best peer, by width and figure: above 1 is better."""
-    headings = ["bits", *(heading for heading, *_ in COLUMNS)]
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    for bits in (32, 8, 4):
-        rows = {label: entry for label, entry in found.items() if entry["bits"] == bits}
-        cells = [str(bits)]
-        for _, key, *_ in COLUMNS:
-            known = [(label, value) for label, e in rows.items() if (value := median(e, key))]
-            ours = [value for label, value in known if label.startswith(OURS)]
-            theirs = [value for label, value in known if not label.startswith(OURS)]
-            cells.append(f"{min(theirs) / min(ours):.2f}" if ours and theirs else "")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def plot(found: dict[str, Any], path: Path) -> None:
-    """Draw decoding speed by cache length, and the first token's time by prompt length."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    for label, entry in found.items():
-        style = {"linewidth": 2.2 if label.startswith(OURS) else 1, "marker": "o", "label": label}
-        shown: tuple[tuple[Any, str, Callable[[float], float]], ...] = (
-            (axes[0], "step after", lambda s: 1 / s),
-            (axes[1], "first token after", lambda s: 1e3 * s),
-        )
-        for axis, key, convert in shown:
-            points = [(n, median(entry, f"{key} {n}")) for n in (32, 512, 900)]
-            known = [(n, convert(value)) for n, value in points if value is not None]
-            if known:
-                axis.plot(*zip(*known, strict=True), **style)
-    axes[0].set(xlabel="tokens in the cache", ylabel="tokens a second", title="decoding")
-    axes[1].set(xlabel="tokens of the prompt", ylabel="ms", title="first token", yscale="log")
-    axes[0].legend(fontsize=7)
-    figure.savefig(path)
+    if not resume:
+        path.unlink(missing_ok=True)
+    runs, here = Runs(path), machine.described(threads)
+    runs.forget_errors()
+    for known in runs.of("", MACHINE, "described"):
+        if any(known[name] != here[name] for name in ("processor", "cores", "threads")):
+            raise SystemExit(f"{path} holds runs of another machine; begin anew, without --resume")
+    if not runs.done("", MACHINE, "described"):
+        runs.add(Run("", MACHINE, "described", found=here))
+    return runs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", action="append", help="a part of a label; may be repeated")
-    arguments = parser.parse_args()
-    arguments.checkpoint, arguments.folder = (
-        path.resolve() for path in (arguments.checkpoint, arguments.folder)
-    )
-    arguments.out = arguments.out.resolve()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    arguments = parsed()
+    out = arguments.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    chosen = arguments.checkpoint or [*DAILY, *([LARGE] if arguments.large else [])]
+    checkpoints = QUICK if arguments.quick else {name: CHECKPOINTS[name] for name in chosen}
     wanted = arguments.only or [""]
     systems = [system for system in SYSTEMS if any(part in system.label for part in wanted)]
-    found = collect(systems, arguments)
-    (arguments.out / "speed.json").write_text(json.dumps(found, indent=2), "utf-8")
-    text = f"{table(found)}\nOur best variant over the best peer:\n\n{ratios(found)}"
-    (arguments.out / "speed.md").write_text(text, "utf-8")
-    plot(found, arguments.out / "speed.svg")
-    print(text)
+    runs = opened(out / "runs.jsonl", arguments.resume, arguments.threads)
+    bench = Bench(systems, checkpoints, runs, out / "work", arguments.threads)
+    bench.prepare()
+    bench.measure_speed(arguments.rounds or (1 if arguments.quick else 3))
+    bench.measure_memory()
+    bench.measure_quality()
 
 
 if __name__ == "__main__":

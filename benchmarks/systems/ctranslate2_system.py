@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import ctranslate2
+import numpy as np
+from numpy.typing import NDArray
 
+RUNS_ON = ("ctranslate2",)
 KINDS = ("float32", "int8")
 
 
@@ -38,7 +41,16 @@ class Engine:
         )
         return [result.sequences_ids[0] for result in results]
 
+    def logits(self, ids: list[int]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = np.array(self._generator.forward_batch([ids]), np.float32)[0]
+        return found
+
 
 def open_engine(work: Path, folder: Path, kind: str, threads: int) -> Engine:
     """Load one of the models."""
     return Engine(work / kind, kind, threads)
+
+
+def files(work: Path, folder: Path, kind: str) -> list[Path]:
+    """Return what lies on disk of a model."""
+    return [work / kind / "model.bin"]

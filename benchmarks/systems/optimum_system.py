@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from optimum.onnxruntime import ORTModelForCausalLM, ORTQuantizer
 from optimum.onnxruntime.configuration import AutoQuantizationConfig
+
+RUNS_ON = ("optimum-onnx", "onnxruntime", "torch")
 
 
 def prepare(checkpoint: Path, folder: Path, work: Path) -> None:
@@ -40,7 +44,19 @@ class Engine:
         new: list[list[int]] = made[:, ids.shape[1] :].tolist()
         return new
 
+    def logits(self, ids: list[int]) -> NDArray[np.float32]:
+        text = torch.tensor([ids])
+        with torch.inference_mode():
+            out = self._model(input_ids=text, attention_mask=torch.ones_like(text))
+        found: NDArray[np.float32] = out.logits[0].numpy()
+        return found
+
 
 def open_engine(work: Path, folder: Path, kind: str, threads: int) -> Engine:
     """Load one of the models."""
     return Engine(work / kind, threads)
+
+
+def files(work: Path, folder: Path, kind: str) -> list[Path]:
+    """Return what lies on disk of a model."""
+    return list((work / kind).glob("*.onnx*"))

@@ -1,10 +1,20 @@
-"""PocketGPT, every variant of the model folder."""
+"""PocketGPT: variants of the model folder, also with an 8-bit cache, and what it picks itself."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from systems.catalog import EIGHT_BIT_CACHE
 
 import pocketgpt
+
+RUNS_ON = ("pocketgpt", "onnxruntime", "numpy", "tokenizers")
+FOLDERS = (Path(pocketgpt.__file__).parent,)  # an editable installation lists no files
+CHUNK = 64  # tokens that read the cache of those before
 
 
 def prepare(checkpoint: Path, folder: Path, work: Path) -> None:
@@ -14,8 +24,13 @@ def prepare(checkpoint: Path, folder: Path, work: Path) -> None:
 class Engine:
     """One text by a session, several by the bare decoder: both take token ids."""
 
-    def __init__(self, folder: Path, variant: str, threads: int) -> None:
-        self._model = pocketgpt.load(folder, variant, threads=threads)
+    def __init__(self, folder: Path, kind: str, threads: int) -> None:
+        if kind == "default":
+            self._model = pocketgpt.load(folder, threads=threads)
+            return
+        variant = kind.removesuffix(EIGHT_BIT_CACHE)
+        cache: Literal["float", "int8"] = "float" if kind == variant else "int8"
+        self._model = pocketgpt.load(folder, variant, threads=threads, kv_cache=cache)
 
     def run(self, texts: list[list[int]], count: int) -> list[list[int]]:
         return [self._one(texts[0], count)] if len(texts) == 1 else self._several(texts, count)
@@ -33,7 +48,20 @@ class Engine:
             steps.append(decoder.step(steps[-1]).argmax(-1).tolist())
         return [list(tokens) for tokens in zip(*steps, strict=True)]
 
+    def logits(self, ids: list[int]) -> NDArray[np.float32]:
+        decoder = self._model.new_decoder(1)
+        chunks = (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+        return np.concatenate([decoder.score(chunk) for chunk in chunks])
+
 
 def open_engine(work: Path, folder: Path, kind: str, threads: int) -> Engine:
     """Load a variant."""
     return Engine(folder, kind, threads)
+
+
+def files(work: Path, folder: Path, kind: str) -> list[Path]:
+    """Return what lies on disk of a variant; an 8-bit cache's graph takes kilobytes more."""
+    chosen = kind.removesuffix(EIGHT_BIT_CACHE)
+    variant = pocketgpt.load(folder).variant if chosen == "default" else chosen
+    manifest = json.loads((folder / "pocketgpt.json").read_text("utf-8"))
+    return [folder / file["path"] for file in manifest["variants"][variant]["files"]]

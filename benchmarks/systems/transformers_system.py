@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import GPT2LMHeadModel
+
+RUNS_ON = ("transformers", "torch")
 
 
 def prepare(checkpoint: Path, folder: Path, work: Path) -> None:
@@ -31,7 +35,17 @@ class Engine:
                 steps.append(ids[:, 0].tolist())
         return [list(tokens) for tokens in zip(*steps, strict=True)]
 
+    def logits(self, ids: list[int]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            found: NDArray[np.float32] = self._model(torch.tensor([ids])).logits[0].numpy()
+        return found
+
 
 def open_engine(work: Path, folder: Path, kind: str, threads: int) -> Engine:
     """Load the checkpoint."""
     return Engine(work / "checkpoint", threads)
+
+
+def files(work: Path, folder: Path, kind: str) -> list[Path]:
+    """Return what lies on disk of a model."""
+    return list((work / "checkpoint").glob("*.safetensors"))

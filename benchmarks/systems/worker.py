@@ -1,12 +1,21 @@
 """What every system is asked, in a process of its own; its answer is one line of JSON.
 
-A system is a module with `prepare(checkpoint, folder, work)`, which converts once by the system's
-own tool, and `open_engine(work, folder, kind, threads)`, which returns an object with
+A system is a module `{name}_system` with
 
-    run(texts, count) -> list of lists     `count` greedy tokens after each text, past any EOS
+    RUNS_ON                                 distributions that running needs, the runtime first
+    FOLDERS                                 folders it needs besides; may be missing
+    prepare(checkpoint, folder, work)       converts once, by the system's own tool
+    files(work, folder, kind)               what lies on disk of a converted model
+    versions()                              where distributions do not say it all; may be missing
+    open_engine(work, folder, kind, threads)
 
-Texts are token ids. The first token's time is that of a run of one; a step's, what a run of more
-takes longer for each. So systems that give no steps by hand are measured as all others are.
+and what it opens has `batches`, false where it takes one text at a time, `pid`, where another
+process computes, and
+
+    run(texts, count) -> list of lists      `count` greedy tokens after each text, past any EOS
+    logits(ids) -> [tokens, vocabulary]     float32; may be missing
+
+Texts are token ids, those of one call of one length.
 """
 
 from __future__ import annotations
@@ -14,82 +23,95 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import resource
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-LENGTHS = (32, 512, 900)  # tokens in the cache when decoding begins
-STEPS = 48
-JOB_PROMPT, JOB_NEW = 512, 128
-ROWS, ROWS_PROMPT, ROWS_STEPS = (8, 32), 32, 24
+
+def footprint(system: Any, arguments: argparse.Namespace) -> dict[str, int]:
+    """Return the bytes of the model, and of all that runs it."""
+    from systems.footprint import installed_bytes, size_of
+
+    paths = system.files(arguments.work, arguments.folder, arguments.kind)
+    others = sum(map(size_of, getattr(system, "FOLDERS", ())))
+    return {
+        "disk": sum(map(size_of, paths)),
+        "installed": installed_bytes(system.RUNS_ON) + others,
+    }
 
 
-def ids_of(length: int, vocab_size: int, seed: int = 0) -> list[int]:
-    """Return the same token ids for every system: a linear congruence over the vocabulary."""
-    found, state = [], 12345 + seed
-    for _ in range(length):
-        state = (1103515245 * state + 12345) % 2**31
-        found.append(256 + (state >> 8) % (vocab_size - 512))
-    return found
+def speed(system: Any, engine: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the seconds of everything in the plan, and the versions of what was measured."""
+    from systems.footprint import versions
+    from systems.measuring import ids_of, measure_speed
+
+    engine.run([ids_of(32, arguments.vocab_size)], 1)
+    to_first = time.time() - arguments.started
+    found = measure_speed(engine, arguments.plan, arguments.vocab_size)
+    found["seconds"]["start to first token"] = to_first
+    others = getattr(system, "versions", dict)
+    return {**found, "versions": {**versions(system.RUNS_ON), **others()}}
 
 
-def seconds(engine: Any, texts: list[list[int]], count: int) -> tuple[float, list[list[int]]]:
-    """Run once; return how long it took, and the tokens."""
-    begin = time.perf_counter()
-    made = engine.run(texts, count)
-    took = time.perf_counter() - begin
-    assert [len(tokens) for tokens in made] == [count] * len(texts), "tokens are missing"
-    return took, made
+def memory(system: Any, engine: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the memory that the job took, and what lies on disk."""
+    from systems.measuring import measure_memory
+
+    found = measure_memory(engine, arguments.plan, arguments.vocab_size)
+    return {**found, **footprint(system, arguments)}
 
 
-def measure(engine: Any, vocab_size: int, context: int) -> dict[str, Any]:
-    """Return seconds of everything, and the tokens that came out."""
-    found: dict[str, Any] = {"tokens": {}}
-    for length in LENGTHS:
-        if length + STEPS + 1 > context:
-            continue
-        text = [ids_of(length, vocab_size)]
-        seconds(engine, text, 1)  # warm
-        first, _ = seconds(engine, text, 1)
-        whole, made = seconds(engine, text, STEPS + 1)
-        found[f"first token after {length}"] = first
-        found[f"step after {length}"] = (whole - first) / STEPS
-        found["tokens"][str(length)] = made[0]
-    if context >= JOB_PROMPT + JOB_NEW:
-        found["job"], _ = seconds(engine, [ids_of(JOB_PROMPT, vocab_size)], JOB_NEW)
-    found["peak_rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    for rows in ROWS if getattr(engine, "batches", True) else ():
-        texts = [ids_of(ROWS_PROMPT, vocab_size, row) for row in range(rows)]
-        first, _ = seconds(engine, texts, 1)
-        whole, _ = seconds(engine, texts, ROWS_STEPS + 1)
-        found[f"step of {rows} rows"] = (whole - first) / ROWS_STEPS
-    return found
+def serve_logits(engine: Any) -> None:
+    """Answer lines of JSON, `[ids, count]`, with float32 logits of the last `count` ids.
+
+    Bytes go to where standard output was: what libraries print there must not mix with them.
+    """
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for line in sys.stdin:
+        ids, count = json.loads(line)
+        answers.write(engine.logits(ids)[-count:].astype("<f4").tobytes())
+        answers.flush()
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
+    """Read the command line."""
+    from systems.measuring import Plan
+
     parser = argparse.ArgumentParser()
     parser.add_argument("system")
-    parser.add_argument("doing", choices=["prepare", "measure"])
+    parser.add_argument("doing", choices=["prepare", "footprint", "speed", "memory", "logits"])
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--kind")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--started", type=float)
+    parser.add_argument("--plan", type=lambda text: Plan(**json.loads(text)), default=Plan())
     arguments = parser.parse_args()
-    system = importlib.import_module(f"systems.{arguments.system}")
+    config = json.loads((arguments.checkpoint / "config.json").read_text("utf-8"))
+    arguments.vocab_size = config["vocab_size"]
+    return arguments
+
+
+def main() -> None:
+    arguments = parsed()
+    system = importlib.import_module(f"systems.{arguments.system}_system")
     if arguments.doing == "prepare":
         arguments.work.mkdir(parents=True, exist_ok=True)
         system.prepare(arguments.checkpoint, arguments.folder, arguments.work)
         return
-    config = json.loads((arguments.checkpoint / "config.json").read_text("utf-8"))
+    if arguments.doing == "footprint":
+        print(json.dumps(footprint(system, arguments)), flush=True)
+        return
     engine = system.open_engine(arguments.work, arguments.folder, arguments.kind, arguments.threads)
-    engine.run([ids_of(32, config["vocab_size"])], 1)
-    to_first = time.time() - arguments.started
-    found = measure(engine, config["vocab_size"], config["n_positions"])
-    print(json.dumps({"start to first token": to_first, **found}), flush=True)
+    if arguments.doing == "logits":
+        serve_logits(engine)
+    else:
+        ask = {"speed": speed, "memory": memory}[arguments.doing]
+        print(json.dumps(ask(system, engine, arguments)), flush=True)
 
 
 if __name__ == "__main__":
