@@ -64,9 +64,15 @@ class Decoder:
         Raises:
             InferenceError: ONNX Runtime could not run the graph.
         """
-        for start in range(0, len(token_ids), PREFILL_CHUNK):
-            logits = self.append(token_ids[start : start + PREFILL_CHUNK], slot)
-        return logits
+        last = (len(token_ids) - 1) // PREFILL_CHUNK * PREFILL_CHUNK
+        for start in range(0, last, PREFILL_CHUNK):
+            self.feed(token_ids[start : start + PREFILL_CHUNK], slot)
+        return self.append(token_ids[last:], slot)
+
+    def feed(self, token_ids: Sequence[int], slot: int = 0) -> None:
+        """Append `token_ids`, at least one, in one pass, without logits: more of a text follows."""
+        self._passes.feed(token_ids, slot, int(self.lengths[slot]))
+        self._advance(slot, token_ids)
 
     def append(self, token_ids: Sequence[int], slot: int = 0) -> Logits:
         """Append `token_ids`, at least one, in one pass; return `[1, vocab_size]` after them."""

@@ -27,6 +27,9 @@ from .passes import Lengths, Logits, side_by_side
 MOST_CHECKED = 256  # tokens of a row: each takes a row of logits
 
 
+NO_TOKEN = np.array(-1, np.int64)  # what to override `num_logits_to_keep` by to get no logits
+
+
 class FusedPasses:
     """Everything a step needs is bound once: it writes a token, a position and a bit of a mask.
 
@@ -64,6 +67,12 @@ class FusedPasses:
         self._run(binding)
         self._keep(binding, len(token_ids), slot, start)
         return logits[:, 0]
+
+    def feed(self, token_ids: Sequence[int], slot: int, start: int) -> None:
+        binding = self._bind_chunk(token_ids, slot, start)
+        binding.bind_ortvalue_input(NUM_LOGITS_TO_KEEP, ort.OrtValue.ortvalue_from_numpy(NO_TOKEN))
+        self._run_for_all(binding)
+        self._keep(binding, len(token_ids), slot, start)
 
     def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         binding = self._bind_chunk(token_ids, slot, start)

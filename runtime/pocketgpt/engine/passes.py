@@ -29,6 +29,9 @@ class Passes(Protocol):
     def append(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         """Put tokens behind the `start` tokens of a slot; return `[1, vocab_size]` after them."""
 
+    def feed(self, token_ids: Sequence[int], slot: int, start: int) -> None:
+        """The same without logits: the head is the largest product of a short chunk."""
+
     def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         """The same; return `[tokens, vocab_size]`, the logits after every one."""
 

@@ -55,6 +55,9 @@ class PortablePasses:
     def append(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         return self.append_all(token_ids, slot, start)[-1:]
 
+    def feed(self, token_ids: Sequence[int], slot: int, start: int) -> None:
+        self.append_all(token_ids, slot, start)
+
     def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         self.settle()
         self._cache.reserve(start + len(token_ids))

@@ -253,8 +253,11 @@ class Scheduler:
             self.counters.padding += sum(longest - len(seat.ids) for seat in seats)
         else:
             (seat,) = seats
-            chunk = seat.ids[seat.done : seat.done + PREFILL_CHUNK]
-            logits = self._decoder.append(chunk, seat.slots[0])
+            chunk, slot = seat.ids[seat.done : seat.done + PREFILL_CHUNK], seat.slots[0]
+            if seat.done + len(chunk) < len(seat.ids):
+                self._decoder.feed(chunk, slot)
+            else:
+                logits = self._decoder.append(chunk, slot)
         self.counters.passes += 1
         begun, rows = [], []
         for row, seat in enumerate(seats):
