@@ -18,7 +18,7 @@ PACKAGES = {
     "pocketgpt_export": "exporter",
     "pocketgpt_quantize": "quantize",
 }
-GROUND = {"errors", "extras", "validate", "_version", "_telemetry"}
+GROUND = {"errors", "extras", "processor", "validate", "_version", "_telemetry"}
 
 # Room: the rooms below that it may import. A module outside sub-packages is a room by itself.
 RUNTIME: dict[str, set[str]] = {

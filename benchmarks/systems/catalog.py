@@ -8,6 +8,7 @@ from pathlib import Path
 OURS = "PocketGPT"
 REFERENCE = "PyTorch"
 EIGHT_BIT_CACHE = "+kv8"  # at the end of a kind: the cache in 8 bits, too
+PROMPTS = "+prompts"  # before that: q8 computes prompts
 ENVIRONMENTS = Path(__file__).resolve().parents[2] / ".venv-bench"
 
 
@@ -41,10 +42,11 @@ class System:
 
 
 def _ours(kind: str, bits: int) -> System:
-    variant = kind.removesuffix(EIGHT_BIT_CACHE)
-    cache = ", 8-bit cache" if kind != variant else ""
-    files_of = f"{OURS} int8" if variant == "default" else None
-    return System(f"{OURS} {variant}{cache}", "pocketgpt", kind, bits, files_of)
+    rest = kind.removesuffix(EIGHT_BIT_CACHE)
+    cache = ", 8-bit cache" if kind != rest else ""
+    variant = rest.removesuffix(PROMPTS)
+    prompts = ", prompts by q8" if rest != variant else ""
+    return System(f"{OURS} {variant}{cache}{prompts}", "pocketgpt", kind, bits)
 
 
 def _llama(kind: str, bits: int) -> System:
@@ -82,6 +84,7 @@ SYSTEMS = (
     _on_our_folder(JAVASCRIPT, "transformersjs", "q8", 8),
     _ours("q4", 4),
     _ours("q4+kv8", 4),
+    _ours(f"q4{PROMPTS}{EIGHT_BIT_CACHE}", 4),
     _on_our_folder(GENAI, "genai", "q4", 4),
     _llama("Q4_0", 4),
     _llama("Q4_0+kv8", 4),

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from systems.catalog import EIGHT_BIT_CACHE
+from systems.catalog import EIGHT_BIT_CACHE, PROMPTS
 
 import pocketgpt
 
@@ -28,9 +28,16 @@ class Engine:
         if kind == "default":
             self._model = pocketgpt.load(folder, threads=threads)
             return
-        variant = kind.removesuffix(EIGHT_BIT_CACHE)
-        cache: Literal["float", "int8"] = "float" if kind == variant else "int8"
-        self._model = pocketgpt.load(folder, variant, threads=threads, kv_cache=cache)
+        rest = kind.removesuffix(EIGHT_BIT_CACHE)
+        cache: Literal["float", "int8"] = "float" if kind == rest else "int8"
+        variant = rest.removesuffix(PROMPTS)
+        self._model = pocketgpt.load(
+            folder,
+            variant,
+            threads=threads,
+            kv_cache=cache,
+            prefill_variant=None if variant == rest else "q8",
+        )
 
     def run(self, texts: list[list[int]], count: int) -> list[list[int]]:
         return [self._one(texts[0], count)] if len(texts) == 1 else self._several(texts, count)
@@ -61,7 +68,9 @@ def open_engine(work: Path, folder: Path, kind: str, threads: int) -> Engine:
 
 def files(work: Path, folder: Path, kind: str) -> list[Path]:
     """Return what lies on disk of a variant; an 8-bit cache's graph takes kilobytes more."""
-    chosen = kind.removesuffix(EIGHT_BIT_CACHE)
-    variant = pocketgpt.load(folder).variant if chosen == "default" else chosen
+    chosen = kind.removesuffix(EIGHT_BIT_CACHE).removesuffix(PROMPTS)
+    variants = [pocketgpt.load(folder).variant if chosen == "default" else chosen]
+    variants += ["q8"] * (PROMPTS in kind)
     manifest = json.loads((folder / "pocketgpt.json").read_text("utf-8"))
-    return [folder / file["path"] for file in manifest["variants"][variant]["files"]]
+    records = [file for variant in variants for file in manifest["variants"][variant]["files"]]
+    return [folder / file["path"] for file in records]

@@ -14,7 +14,7 @@ from pocketgpt.folder.file_record import FileRecord
 from pocketgpt.folder.manifest import Int8Cache, Variant, int8_cache_path, variant_path
 from pocketgpt.folder.opening import OpenFolder
 
-from .graph.int8_cache import write_int8_cache_graph
+from .graph.int8_cache import CacheScales, read_scales, write_int8_cache_graph
 from .job import FP32
 from .measure.loading import open_sparingly
 from .observe.cache_ranges import cache_scales
@@ -68,18 +68,30 @@ def add_int8_caches(
         return {}
     variants = {FP32: (opened.folder, opened.record)}
     variants |= {name: (staging, variant) for name, variant in made.items()}
+    known = _known_scales(opened)
     found = {}
     for name, (folder, variant) in variants.items():
         source, target = folder / variant_path(name), staging / int8_cache_path(name)
         graph = open_sparingly(source, opened.config, variant.bits)
         if graph.contract.cache_dtype != np.float32:
             continue
-        scales = cache_scales(graph, token_ids)
+        scales = known.get(variant.basis) or cache_scales(graph, token_ids)
+        if variant.basis is not None:
+            known[variant.basis] = scales
         del graph  # one is open at once
         write_int8_cache_graph(source, scales, target)
         record = FileRecord.of(staging, int8_cache_path(name))
         found[name] = CachedGraph(name, record, staging, source.parent, opened.config, variant.bits)
     return found
+
+
+def _known_scales(opened: OpenFolder) -> dict[str | None, CacheScales]:
+    """Return the scales of the folder's graphs, by basis: those of one can share a cache."""
+    return {
+        variant.basis: read_scales(opened.folder / variant.int8_cache.graph.path, opened.config)
+        for variant in opened.manifest.variants.values()
+        if variant.int8_cache is not None and variant.basis is not None
+    }
 
 
 def kept_cache(variant: Variant, cache: Int8Cache, staging: Path) -> Int8Cache | None:

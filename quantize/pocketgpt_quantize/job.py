@@ -107,17 +107,21 @@ class Job:
             source = self.opened.folder / record.path
             write_adapter_graph(model, source, self.staging / adapter_graph_path(self.name))
 
-    def made(self, bits: Mapping[str, int], *, method: str | None = None) -> Variant:
+    def made(
+        self, bits: Mapping[str, int], *, method: str | None = None, basis: str | None = None
+    ) -> Variant:
         """Return the manifest entry of the files that now lie at `target`.
 
         Args:
             bits: the stored bits of every weight matrix, by name.
             method: how the weights were rounded.
+            basis: of its keys and values.
         """
         return Variant(
             files=record_files(self.staging, self.name),
             bits=bits,
             method=method,
             adapter_graph=record_adapter_graph(self.staging, self.name),
+            basis=basis,
             calibration_sha256=self.calibration.sha256 if self.calibration else None,
         )

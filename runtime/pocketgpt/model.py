@@ -239,12 +239,14 @@ def load(
     adapters: Mapping[str, str | os.PathLike[str]] | None = None,
     assistant: str | os.PathLike[str] | Model | None = None,
     kv_cache: KvCache = "auto",
+    prefill_variant: str | None = None,
 ) -> Model:
     """Load a variant of a model folder.
 
     Args:
         folder: what `pocketgpt export` wrote.
-        variant: `fp32`, `int8`, `q4`, ...; None for the first of int8 and fp32 that is there.
+        variant: `fp32`, `int8`, `q4`, ...; None for the first that is there of int8 and
+            fp32, on an x86-64 with VNNI or AMX of q8, int8 and fp32.
         provider: `auto` and `cpu` are ONNX Runtime's CPU provider; or one of its own names, alone
             or with options: `("CUDAExecutionProvider", {"device_id": 1})`, which may also be
             written `"CUDAExecutionProvider:device_id=1"`.
@@ -262,6 +264,10 @@ def load(
             in long texts and large batches; `float` in the variant's own type; `auto` is `int8` for
             variants of 8 bits or fewer where the folder has a graph for it (and no adapters are
             loaded). What it costs is in the manifest. It takes ONNX Runtime 1.32.
+        prefill_variant: another variant of the folder, which is opened too and computes prompts and
+            other chunks of 24 tokens or more: q8 is the fastest at that, int8 and q4 at single
+            tokens. The two have to be made with the same calibration text. It takes the memory of
+            both.
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or has no such variant.
@@ -282,4 +288,5 @@ def load(
         adapters=adapters,
         assistant=assistant,
         kv_cache=kv_cache,
+        prefill_variant=prefill_variant,
     )

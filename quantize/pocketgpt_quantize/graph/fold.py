@@ -12,11 +12,14 @@ Scales balance the inputs' spread with the weights', after SmoothQuant
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+
+from pocketgpt.engine.contract import ATTENTION_OUT
 
 from ..rounding.format import Floats
 from .rewrite import add_initializer, bias_of, matrix_of, read_through, release, weights_of
@@ -67,6 +70,16 @@ def fold(graph: ir.Graph, choose: Chooser) -> dict[str, Fold]:
         release(weight)
     graph.meta[FOLDS] = folds
     return folds
+
+
+def basis_of(graph: ir.Graph) -> str | None:
+    """Return a hash of what values were folded by; None where nothing was folded."""
+    folds: dict[str, Fold] = graph.meta.get(FOLDS, {})
+    found = [folds[name] for name in sorted(folds) if ATTENTION_OUT in name]
+    if not found:
+        return None
+    parts = b"".join(one.center.tobytes() + one.scale.tobytes() for one in found)
+    return hashlib.sha256(parts).hexdigest()
 
 
 def _part_vectors(graph: ir.Graph) -> None:

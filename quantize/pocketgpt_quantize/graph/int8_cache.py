@@ -19,9 +19,10 @@ import onnx_ir as ir
 
 from pocketgpt import QuantizationError
 from pocketgpt.engine.contract import INPUT_IDS, MOST_IN_PLACE, POSITION_IDS, SIDES
+from pocketgpt.folder.config import ModelConfig
 
 from ..rounding.format import Floats
-from .rewrite import DOMAIN, add_initializer
+from .rewrite import DOMAIN, add_initializer, array_of
 
 ATTENTION = "GroupQueryAttention"
 BITS, LARGEST = 8, 127
@@ -63,6 +64,17 @@ def write_int8_cache_graph(source: Path, scales: CacheScales, target: Path) -> N
             ],
         )
     ir.save(model, target)
+
+
+def read_scales(path: Path, config: ModelConfig) -> CacheScales:
+    """Return the scales of a graph that `write_int8_cache_graph` wrote."""
+    constants = ir.load(path).graph.initializers
+    shape = (config.n_layer, config.n_head, config.head_dim)
+    keys, values = (
+        np.stack([array_of(v) for n, v in constants.items() if n.endswith(f".{side}_scale")])
+        for side in SIDES
+    )
+    return CacheScales(keys.reshape(shape), values.reshape(shape))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from pocketgpt.folder.config import ModelConfig
 from pocketgpt.folder.manifest import Variant
 
-from ..graph.fold import Fold, balanced, fold
+from ..graph.fold import Fold, balanced, basis_of, fold
 from ..graph.rewrite import halve_vectors, load_graph, products_of, quantize_blockwise
 from ..job import Job
 from ..observe.calibration import Recorder, Spread
@@ -39,6 +39,7 @@ def make_blockwise(scheme: Scheme, job: Job) -> Variant:
     return job.made(
         {**job.opened.record.bits, **bits},
         method=method_of(job),
+        basis=basis_of(model.graph),
     )
 
 

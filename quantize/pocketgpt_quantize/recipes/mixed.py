@@ -20,6 +20,7 @@ from pocketgpt import QuantizationError
 from pocketgpt.engine.graph import Graph
 from pocketgpt.folder.manifest import Variant
 
+from ..graph.fold import basis_of
 from ..graph.rewrite import halve_vectors, load_graph, products_of, save
 from ..job import Job
 from ..measure.loading import open_sparingly
@@ -50,7 +51,8 @@ def make_mixed(job: Job) -> Variant:
     count = fewest(len(order), holds)
     model, bits = mixer.model(mixed_scheme(order[:count]))
     job.save(model)
-    return job.made({**job.opened.record.bits, **bits}, method="gptq")
+    bits = {**job.opened.record.bits, **bits}
+    return job.made(bits, method="gptq", basis=basis_of(model.graph))
 
 
 def fewest(most: int, holds: Callable[[int, int], bool]) -> int:

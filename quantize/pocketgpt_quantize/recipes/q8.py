@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from pocketgpt.folder.manifest import Variant
 
+from ..graph.fold import basis_of
 from ..graph.rewrite import (
     DOMAIN,
     add_initializer,
@@ -81,7 +82,7 @@ def make_q8(job: Job) -> Variant:
         step(done + 1, len(layers))
     job.save(model)
     known = job.opened.record.bits
-    return job.made({**known, **bits}, method="gptq")
+    return job.made({**known, **bits}, method="gptq", basis=basis_of(graph))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from .options import (
     AssistantOption,
     Folder,
     KvCacheOption,
+    PrefillVariantOption,
     ProviderOption,
     ThreadsOption,
     VariantOption,
@@ -32,6 +33,7 @@ def chat(
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     kv_cache: KvCacheOption = "auto",
+    prefill_variant: PrefillVariantOption = None,
     adapter: AdapterOption = None,
     assistant: AssistantOption = None,
     *,
@@ -49,6 +51,7 @@ def chat(
         provider=provider,
         threads=threads,
         kv_cache=kv_cache,
+        prefill_variant=prefill_variant,
         adapters=adapters_of(adapter),
         assistant=assistant,
     )

@@ -18,6 +18,7 @@ from .options import (
     Folder,
     JsonOption,
     KvCacheOption,
+    PrefillVariantOption,
     ProviderOption,
     ThreadsOption,
     VariantOption,
@@ -41,6 +42,7 @@ def evaluate(
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     kv_cache: KvCacheOption = "auto",
+    prefill_variant: PrefillVariantOption = None,
     adapter: AdapterOption = None,
     json: JsonOption = False,
     *,
@@ -64,6 +66,7 @@ def evaluate(
         provider=provider,
         threads=threads,
         kv_cache=kv_cache,
+        prefill_variant=prefill_variant,
         adapters=adapters_of(adapter),
     )
     with progress_bars() as progress:

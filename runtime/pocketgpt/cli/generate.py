@@ -17,6 +17,7 @@ from .options import (
     Folder,
     JsonOption,
     KvCacheOption,
+    PrefillVariantOption,
     ProviderOption,
     ThreadsOption,
     VariantOption,
@@ -36,6 +37,7 @@ def generate(
     provider: ProviderOption = "auto",
     threads: ThreadsOption = None,
     kv_cache: KvCacheOption = "auto",
+    prefill_variant: PrefillVariantOption = None,
     adapter: AdapterOption = None,
     assistant: AssistantOption = None,
     json: JsonOption = False,
@@ -53,6 +55,7 @@ def generate(
         provider=provider,
         threads=threads,
         kv_cache=kv_cache,
+        prefill_variant=prefill_variant,
         adapters=adapters_of(adapter),
         assistant=assistant,
     )

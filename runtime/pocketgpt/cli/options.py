@@ -13,7 +13,9 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A model folder."
 VariantOption = Annotated[
     str | None,
     typer.Option(
-        "--variant", help="fp32, int8, q4, ...  [default: int8 if it is there, else fp32]"
+        "--variant",
+        help="fp32, int8, q4, ...  [default: the first there is of int8 and fp32, with "
+        "VNNI or AMX of q8, int8 and fp32]",
     ),
 ]
 ProviderOption = Annotated[
@@ -33,6 +35,13 @@ KvCacheOption = Annotated[
         "--kv-cache",
         help="Keep keys and values in 8 bits (int8), in the variant's own type (float), or in 8 "
         "bits where the weights have no more (auto).",
+    ),
+]
+PrefillVariantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prefill-variant",
+        help="Another variant that computes prompts, such as q8 for q4.",
     ),
 ]
 AdapterOption = Annotated[

@@ -15,6 +15,7 @@ from .contract import Array, Contract, read_contract
 from .decoder import Decoder
 from .fused import FusedPasses
 from .ort_session import open_session, run_feeds
+from .paired import PairedPasses
 from .passes import Passes
 from .portable import PortablePasses
 from .providers import Provider
@@ -27,6 +28,7 @@ class Graph:
     Attributes:
         config: the model's shape.
         contract: what kind of graph it is.
+        chunks: another variant's, which long chunks of a decoder's texts are to go through.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Graph:
         """
         self.config = config
         self.contract: Contract = read_contract(session, config, where, adapters=adapters)
+        self.chunks: Graph | None = None
         self._session = session
 
     def read_adapter(self, folder: Path) -> Adapter:
@@ -69,19 +72,21 @@ class Graph:
         """
         cache = buffers(self.config, self.contract.cache_dtype, slots)
         try:
-            passes: Passes = (
-                PortablePasses(self.run, self.config, cache)
-                if self.contract.kind == "portable"
-                else FusedPasses(
-                    self._session, self.config, cache, adapter, ragged=self.contract.ragged
-                )
-            )
+            passes = self._passes(cache, adapter)
+            if self.chunks is not None:
+                passes = PairedPasses(passes, self.chunks._passes(cache, None))
         except (MemoryError, ValueError) as error:  # NumPy's, of a size that no array has
             raise InferenceError(
                 f"there is no memory for the logits of {slots} texts; decode fewer at once "
                 "(batch_size, num_beams)"
             ) from error
         return Decoder(passes, self.config, cache)
+
+    def _passes(self, cache: Buffers, adapter: Adapter | None) -> Passes:
+        if self.contract.kind == "portable":
+            return PortablePasses(self.run, self.config, cache)
+        ragged = self.contract.ragged
+        return FusedPasses(self._session, self.config, cache, adapter, ragged=ragged)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
         """Run the graph over arrays and return arrays: for proofs, and for portable graphs.

@@ -17,14 +17,15 @@ class Passes(Protocol):
 
     They fill the cache behind the lengths they are told, and keep no count of their own: a pass
     that fails has changed nothing. What they return is theirs and holds until the next pass.
-
-    Attributes:
-        seconds: how long ONNX Runtime has run in all.
-        widest: how many tokens `check` takes behind each of several slots; 1 where it does not.
     """
 
-    seconds: float
-    widest: int
+    @property
+    def seconds(self) -> float:
+        """How long ONNX Runtime has run in all."""
+
+    @property
+    def widest(self) -> int:
+        """How many tokens `check` takes behind each of several slots; 1 where it does not."""
 
     def append(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         """Put tokens behind the `start` tokens of a slot; return `[1, vocab_size]` after them."""

@@ -75,7 +75,9 @@ class Variant:
     perplexity that was allowed, and `loss_accepted` whether a greater one was, on request.
     `tolerance` is what a logit may differ by with what is computed together with it (in one pass,
     in chunks, token by token); a greedy token differs only where it covers the margin. fp32
-    promises the same tokens: None. `int8_cache`, if there is one, is the same with an 8-bit cache.
+    promises the same tokens: None. `basis` names what keys and values were folded by: those of
+    variants of one basis mean the same. `int8_cache`, if there is one, is the same variant with an
+    8-bit cache.
 
     Raises:
         ValueError: a field is of a wrong type or out of range.
@@ -92,6 +94,7 @@ class Variant:
     tolerance: float | None = None
     adapter_graph: FileRecord | None = None
     int8_cache: Int8Cache | None = None
+    basis: str | None = None
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -100,7 +103,7 @@ class Variant:
         require("bits", self.bits, bits_hold)
         require("quality", self.quality, is_numbers(self.quality))
         require("method", self.method, self.method is None or is_line(self.method))
-        for name in ("evaluation_sha256", "calibration_sha256"):
+        for name in ("evaluation_sha256", "calibration_sha256", "basis"):
             require(name, value := getattr(self, name), value is None or is_sha256(value))
         for name in ("max_loss", "tolerance"):
             value = getattr(self, name)

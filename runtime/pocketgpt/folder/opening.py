@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import onnxruntime as ort
 
 from ..errors import ModelFolderError, OptionError
+from ..processor import multiplies_bytes
 from .config import HEAD_MULTIPLE, ModelConfig, read_config, read_generation_defaults
 from .file_record import check_files
 from .manifest import (
@@ -27,9 +28,11 @@ from .manifest import (
 from .paths import check_inside
 
 TOKENIZER = "tokenizer.json"
-# What is opened, where nothing is asked for, in this order: on a CPU 8-bit weights are the fastest
-# variant whose text is as good as fp32's.
+# What is opened, where nothing is asked for, in this order. 8-bit weights are the fastest variants
+# whose text is as good as fp32's; with dot products of bytes q8 is as fast as int8 for a token and
+# several times as fast for many together (docs/benchmarks.md).
 PREFERRED_VARIANTS = ("int8", "fp32")
+PREFERRED_WITH_BYTE_PRODUCTS = ("q8", *PREFERRED_VARIANTS)
 
 KvCache = Literal["auto", "int8", "float"]
 CACHE_ONNXRUNTIME = "1.32"  # the oldest whose CPU kernels read 8-bit keys and values
@@ -103,7 +106,8 @@ def open_folder(
 
     Args:
         folder: what `pocketgpt export` wrote.
-        variant: `fp32`, `int8`, `q4`, ...; None for the first of int8 and fp32 that is there.
+        variant: `fp32`, `int8`, `q4`, ...; None for the first that is there of int8 and
+            fp32, on an x86-64 with VNNI or AMX of q8, int8 and fp32.
         verify: check the sha256 of every file that the runtime reads, not only names and sizes.
         adapters: open the graph with places for LoRA adapters.
         kv_cache: `int8` to open the graph with an 8-bit cache, `float` for the variant's own,
@@ -148,10 +152,36 @@ def open_folder(
 
 
 def pick_variant(manifest: Manifest, variant: str | None) -> str:
-    """Return the variant asked for, or where none is, the first of int8 and fp32 that is there."""
+    """Return the variant asked for, or where none is, the first of the processor's table."""
     if variant is not None:
         return variant
-    return next((name for name in PREFERRED_VARIANTS if name in manifest.variants), "fp32")
+    table = PREFERRED_WITH_BYTE_PRODUCTS if multiplies_bytes() else PREFERRED_VARIANTS
+    return next((name for name in table if name in manifest.variants), "fp32")
+
+
+def open_chunks(opened: OpenFolder, variant: str, *, verify: bool) -> OpenFolder:
+    """Open another variant, which is to compute the long chunks of an opened one's texts.
+
+    Args:
+        opened: what computes the steps.
+        variant: the other one.
+        verify: as for `open_folder`.
+
+    Raises:
+        OptionError: keys and values of the two do not mean the same.
+        ModelFolderError: it is damaged.
+        VariantNotFoundError: there is no such variant.
+    """
+    record = opened.manifest.variant(variant)
+    alike = record.basis is not None and record.basis == opened.record.basis
+    if not alike or opened.adapters or (opened.int8_cache and record.int8_cache is None):
+        raise OptionError(
+            f"prefill_variant: {variant} cannot compute the prompts of {opened.variant}: only "
+            "int8, q8 and q4 made with one calibration text can, without adapters; 'pocketgpt "
+            f"quantize {opened.folder} {opened.variant} {variant}' makes them so"
+        )
+    kv_cache: KvCache = "int8" if opened.int8_cache else "float"
+    return open_folder(opened.folder, variant, verify=verify, kv_cache=kv_cache)
 
 
 def check_has_places(folder: Path, manifest: Manifest, record: Variant) -> None:

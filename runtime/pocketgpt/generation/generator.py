@@ -19,7 +19,7 @@ from ..errors import OptionError
 from ..folder.config import ModelConfig, Task
 from ..folder.file_record import hash_of
 from ..folder.manifest import Manifest
-from ..folder.opening import KvCache, open_folder
+from ..folder.opening import KvCache, open_chunks, open_folder
 from ..text.tokenizer import Tokenizer
 from .folder_defaults import usable_defaults
 from .guessing.assistant import check_assistant, check_options
@@ -53,6 +53,7 @@ class TextGenerator:
         manifest: what the folder holds.
         variant: the opened variant's name.
         graph: its graph.
+        prefill_variant: the name of the variant that computes prompts; None for the same.
         vocabulary: the tokens, for constraints on what is generated.
         prefixes: what earlier prompts left in memory, where it was told to keep any.
         adapters: the LoRA adapters that were loaded with it, by the names they were given.
@@ -81,6 +82,7 @@ class TextGenerator:
         self.adapters = MappingProxyType(dict(adapters))
         self.assistant = assistant
         self._defaults = usable_defaults(defaults, graph.config.vocab_size)
+        self.prefill_variant: str | None = None
         self._open_again: Callable[[], Self] | None = None
 
     def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
@@ -106,6 +108,7 @@ class TextGenerator:
         adapters: Mapping[str, str | os.PathLike[str]] | None = None,
         assistant: str | os.PathLike[str] | TextGenerator | None = None,
         kv_cache: KvCache = "auto",
+        prefill_variant: str | None = None,
     ) -> Self:
         """Open a variant of a model folder; see `pocketgpt.load`."""
         validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
@@ -124,6 +127,12 @@ class TextGenerator:
             ragged=True,
         )
         opened.check_kind(graph.contract.kind)
+        if prefill_variant is not None:
+            chunks = open_chunks(opened, prefill_variant, verify=verify)
+            graph.chunks = open_graph(
+                chunks.graph_path, chunks.config, provider=provider, threads=threads, ragged=True
+            )
+            chunks.check_unchanged()
         tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
         opened.check_unchanged()
         model = cls(
@@ -138,6 +147,7 @@ class TextGenerator:
         )
         if assistant is not None:
             check_assistant(model, assistant)
+        model.prefill_variant = prefill_variant
         model._open_again = partial(
             cls.open,
             folder.absolute(),
@@ -149,6 +159,7 @@ class TextGenerator:
             adapters={name: path.absolute() for name, path in paths.items()} or None,
             assistant=assistant,
             kv_cache="int8" if opened.int8_cache else "float",
+            prefill_variant=prefill_variant,
         )
         return model
 
@@ -164,6 +175,8 @@ class TextGenerator:
         records = record.files
         if self.kv_cache == "int8" and record.int8_cache is not None:
             records = (record.int8_cache.graph, *records[1:])
+        if self.prefill_variant is not None:
+            records = (*records, *self.manifest.variant(self.prefill_variant).files)
         return hash_of(sorted(record.sha256 for record in records))
 
     def identity_with(self, adapter: str | None) -> str:
