@@ -31,7 +31,7 @@ def test_layout(tiny_folder: Path) -> None:
     expected = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
     expected |= TEXTS | {"pocketgpt.json", "onnx"}
     for stem in VARIANTS.values():
-        expected |= {f"onnx/{stem}.onnx", f"onnx/{stem}.onnx_data"}
+        expected |= {f"onnx/{stem}.onnx", f"onnx/{stem}.onnx_data", f"onnx/{stem}_int8_cache.onnx"}
     assert found == expected
 
 

@@ -6,6 +6,7 @@ import importlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,14 +68,21 @@ def test_another_text_to_measure_on(tiny_copy: Path, tmp_path: Path) -> None:
     assert on == {"fp32": sha256(other), "int8": old, "q4": sha256(other)}
     for name, variant in manifest.variants.items():
         text = other if on[name] == sha256(other) else tiny_copy / "evaluation.txt"
-        score = pocketgpt.load(tiny_copy, name).score(text.read_text("utf-8"))
+        score = pocketgpt.load(tiny_copy, name, kv_cache="float").score(text.read_text("utf-8"))
         assert variant.quality["perplexity"] == pytest.approx(score.perplexity, rel=1e-5), name
+
+
+def as_portable(manifest: Path) -> dict[str, Any]:
+    """Return a manifest's fields that say portable: no variant has an 8-bit cache then."""
+    fields: dict[str, Any] = json.loads(manifest.read_text("utf-8"))
+    for variant in fields["variants"].values():
+        variant["int8_cache"] = None
+    return fields | {"graph": "portable"}
 
 
 def test_portable_graph(tiny_copy: Path) -> None:
     path = tiny_copy / "pocketgpt.json"
-    fields = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps(fields | {"graph": "portable"}), "utf-8")
+    path.write_text(json.dumps(as_portable(path)), "utf-8")
     before = contents(tiny_copy)
     with pytest.raises(QuantizationError, match="int8 is made from a fused one") as caught:
         quantize(tiny_copy, ["int8"])
@@ -85,12 +93,10 @@ def test_portable_graph(tiny_copy: Path) -> None:
 @pytest.mark.parametrize("variant", ["int8", "q4", "fp16"])
 def test_heads_of_a_width_that_no_fused_graph_takes(tiny_copy: Path, variant: str) -> None:
     """Nobody is sent to an export that would send back."""
-    for name, change in (
-        ("pocketgpt.json", {"graph": "portable"}),
-        ("config.json", {"n_head": 32}),
-    ):
-        fields = json.loads((tiny_copy / name).read_text("utf-8"))
-        (tiny_copy / name).write_text(json.dumps(fields | change), "utf-8")
+    manifest, config = tiny_copy / "pocketgpt.json", tiny_copy / "config.json"
+    fields = json.loads(config.read_text("utf-8")) | {"n_head": 32}
+    for path, changed in ((manifest, as_portable(manifest)), (config, fields)):
+        path.write_text(json.dumps(changed), "utf-8")
     with pytest.raises(QuantizationError, match=r"heads of 4, .* can be int8_static") as caught:
         quantize(tiny_copy, [variant])
     assert "--graph" not in str(caught.value)
@@ -196,8 +202,14 @@ def test_progress_finishes_every_step(tiny_copy: Path) -> None:
         "measuring fp32",
         "measuring int8",
         "measuring q4",
+        "measuring fp32 with an 8-bit cache",
+        "measuring int8 with an 8-bit cache",
+        "measuring q4 with an 8-bit cache",
+        "chunking fp32 with an 8-bit cache",
         "chunking int8",
+        "chunking int8 with an 8-bit cache",
         "chunking q4",
+        "chunking q4 with an 8-bit cache",
     ]
     for name in steps:
         done, total = [report[1:] for report in reports if report[0] == name][-1]

@@ -106,13 +106,13 @@ def test_a_cancelled_prefill_stops_between_chunks(
     session = model.session()
     session.append(list(range(12)))
     stream = session.stream(max_new_tokens=3)
-    original = Decoder.append
+    original = Decoder.feed
 
-    def append(self: Decoder, token_ids: list[int], slot: int = 0) -> Any:
+    def feed(self: Decoder, token_ids: list[int], slot: int = 0) -> None:
         stream.cancel()
-        return original(self, token_ids, slot)
+        original(self, token_ids, slot)
 
-    monkeypatch.setattr(Decoder, "append", append)
+    monkeypatch.setattr(Decoder, "feed", feed)
     assert list(stream) == []
     assert stream.result is not None
     assert stream.result.finish_reason == "cancelled"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 
 from ..errors import InferenceError
 from ..folder.config import ModelConfig
 from .adapters import Adapter, read_adapter
 from .buffers import Buffers, HostBuffers
-from .contract import Array, Contract, read_contract
+from .contract import ATTENTION_MASK, INPUT_IDS, QUERY_LENGTHS, Array, Contract, read_contract
 from .decoder import Decoder
 from .fused import FusedPasses
 from .ort_session import open_session, run_feeds
@@ -94,6 +95,10 @@ class Graph:
         Raises:
             InferenceError: ONNX Runtime could not.
         """
+        if self.contract.ragged and QUERY_LENGTHS not in feeds:
+            filled = feeds[ATTENTION_MASK].sum(axis=1)
+            lengths = np.minimum(filled, feeds[INPUT_IDS].shape[1]).astype(np.int32)
+            feeds = {**feeds, QUERY_LENGTHS: lengths}
         return run_feeds(self._session, outputs, feeds)
 
     def end_profiling(self) -> Path:
@@ -131,7 +136,9 @@ def open_graph(
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
         ModelFolderError: ONNX Runtime cannot load the graph, or it is not what `config` says.
     """
-    content = ragged_form(path, provider) if ragged else None
+    # A graph in memory is not led to weights that lie elsewhere, as in the hub's cache.
+    linked = path.is_symlink() and path.resolve().parent != path.parent.resolve()
+    content = ragged_form(path, provider) if ragged and not linked else None
     if weights_folder is not None:
         content = content or path.read_bytes()
     session = open_session(
