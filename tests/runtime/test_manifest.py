@@ -16,7 +16,7 @@ from pocketgpt import ModelFolderError, OptionError, VariantNotFoundError
 from pocketgpt.folder.config import ModelConfig
 from pocketgpt.folder.file_record import FileRecord
 from pocketgpt.folder.json_file import read_json_object
-from pocketgpt.folder.manifest import read_manifest
+from pocketgpt.folder.manifest import read_manifest, variant_path
 from pocketgpt.folder.verification import verify_files
 
 from .test_load import assert_refused, edit_manifest, flip_a_bit
@@ -269,13 +269,13 @@ def test_what_is_checked_is_what_is_opened(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A variant that is replaced between its check and its opening is not taken for the old one."""
-    session = ort.InferenceSession
+    session, path = ort.InferenceSession, tiny_copy / variant_path("fp32")
 
-    def replaced_before(path: Path, *arguments: Any, **options: Any) -> ort.InferenceSession:
+    def replaced_before(graph: Any, *arguments: Any, **options: Any) -> ort.InferenceSession:
         other = path.with_name("other")
         other.write_bytes(path.read_bytes())
         other.replace(path)
-        return session(path, *arguments, **options)
+        return session(graph, *arguments, **options)
 
     monkeypatch.setattr(ort, "InferenceSession", replaced_before)
     assert_refused(ModelFolderError, "was changed while it was read; load it again", tiny_copy)

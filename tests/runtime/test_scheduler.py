@@ -42,6 +42,10 @@ class Spy:
         self._note("append", len(token_ids))
         return self._decoder.append(token_ids, slot)
 
+    def feed(self, token_ids: list[int], slot: int = 0) -> None:
+        self._note("append", len(token_ids))
+        self._decoder.feed(token_ids, slot)
+
     def fill(self, prompts: list[list[int]], first: int = 0) -> Any:
         self._note("fill", len(prompts) * max(map(len, prompts)))
         return self._decoder.fill(prompts, first)
