@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runs import MACHINE, Runs, Spread
-from systems.catalog import System
+from systems.catalog import PROMPTS, System
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def figures_of(runs: Runs, checkpoint: str, system: System) -> dict[str, Spread]
             measured[key] = [run[key]]
     for run in runs.of(checkpoint, system.files_of or system.label, "quality"):
         measured["perplexity"] = [run["perplexity"]]
-    measured["share"] = shares(runs, measured)
+    if PROMPTS not in system.kind:  # its steps read one of its two files
+        measured["share"] = shares(runs, measured)
     found = {}
     for key, values in measured.items():
         form = figure_of(key)
