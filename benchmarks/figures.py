@@ -67,7 +67,7 @@ def figures_of(runs: Runs, checkpoint: str, system: System) -> dict[str, Spread]
         for key, seconds in run["seconds"].items():
             measured.setdefault(key, []).append(seconds)
     for run in runs.of(checkpoint, system.label, "memory"):
-        for key in FOOTPRINT.keys() & run.keys():
+        for key in (key for key in FOOTPRINT if key in run):
             measured[key] = [run[key]]
     for run in runs.of(checkpoint, system.files_of or system.label, "quality"):
         measured["perplexity"] = [run["perplexity"]]

@@ -104,9 +104,16 @@ class Section:
                     error,
                     agreement(speed, reference),
                     repeats([*speed, *runs.of(name, system.label, "memory")]),
+                    len(speed),
                 )
             )
         return cls(name, rows)
+
+    @property
+    def rounds(self) -> str:
+        """Say in how many rounds its speed was measured, the fewest of all rows."""
+        fewest = min((row.rounds for row in self.rows if row.rounds), default=0)
+        return "Speed is of one round." if fewest == 1 else f"Speed is of {fewest} rounds."
 
     def keys(self, *, footprint: bool) -> list[str]:
         """Return the figures of its speed, or all others."""
@@ -117,7 +124,7 @@ class Section:
         title, about = TITLES[self.name]
         speed, footprint = self.keys(footprint=False), self.keys(footprint=True)
         comparable = [key for key in speed + footprint if key not in NOT_COMPARED]
-        parts = [f"## {title}", about, PICTURES.get(self.name, "")]
+        parts = [f"## {title}", f"{about} {self.rounds}", PICTURES.get(self.name, "")]
         parts += ["### Speed", side_by_side(self.rows, speed, tokens=True)]
         parts += ["### Beside speed", side_by_side(self.rows, footprint)]
         parts += ["### Ours against the best of the others", RATIOS]

@@ -22,6 +22,7 @@ class Row:
         error: why there are none.
         agreement: the share of its tokens that are PyTorch's, up to each text's first difference.
         repeats: whether it makes the same tokens of the same text every time.
+        rounds: in how many its speed was measured.
     """
 
     system: System
@@ -29,6 +30,7 @@ class Row:
     error: str | None = None
     agreement: float | None = None
     repeats: bool = True
+    rounds: int = 0
 
 
 def markdown(headings: Iterable[str], lines: Iterable[Sequence[str]]) -> str:

@@ -13,11 +13,13 @@ from pocketgpt.folder.config import ModelConfig
 from pocketgpt.folder.file_record import FileRecord
 from pocketgpt.folder.manifest import Int8Cache, Variant, int8_cache_path, variant_path
 from pocketgpt.folder.opening import OpenFolder
+from pocketgpt.text.tokenizer import Tokenizer
 
 from .graph.int8_cache import CacheScales, read_scales, write_int8_cache_graph
 from .job import FP32
 from .measure.loading import open_sparingly
 from .observe.cache_ranges import cache_scales
+from .texts import Text
 
 MAX_LOSS = 0.002  # that the cache may add to the variant's own
 
@@ -46,13 +48,9 @@ class CachedGraph:
         path = self.staging / self.record.path
         return open_sparingly(path, self.config, self.bits, self.weights_folder)
 
-    def entry(self, quality: Mapping[str, float], tolerance: float) -> Int8Cache:
-        """Return the manifest's entry, with figures."""
-        return Int8Cache(self.record, quality, tolerance)
-
 
 def add_int8_caches(
-    opened: OpenFolder, staging: Path, made: Mapping[str, Variant], token_ids: list[int]
+    opened: OpenFolder, staging: Path, made: Mapping[str, Variant], calibration: Text
 ) -> dict[str, CachedGraph]:
     """Write the graphs with an 8-bit cache of fp32 and of what was made; return them by variant.
 
@@ -62,9 +60,12 @@ def add_int8_caches(
         opened: the folder.
         staging: where variants are made.
         made: the variants.
-        token_ids: of the calibration text; more than none.
+        calibration: the text that scales are found on.
     """
-    if opened.manifest.graph != "fused" or opened.config.labels is not None:
+    token_ids = Tokenizer(opened.tokenizer_path, opened.config.vocab_size).encode(
+        calibration.content
+    )
+    if opened.manifest.graph != "fused" or opened.config.labels is not None or not token_ids:
         return {}
     variants = {FP32: (opened.folder, opened.record)}
     variants |= {name: (staging, variant) for name, variant in made.items()}
@@ -94,10 +95,7 @@ def _known_scales(opened: OpenFolder) -> dict[str | None, CacheScales]:
     }
 
 
-def kept_cache(variant: Variant, cache: Int8Cache, staging: Path) -> Int8Cache | None:
+def kept_cache(variant: Variant, cache: Int8Cache) -> Int8Cache | None:
     """Return a measured cache, or None where it adds more than 0.2% to a variant's perplexity."""
     added = cache.quality["perplexity"] / variant.quality["perplexity"] - 1
-    if added <= MAX_LOSS:
-        return cache
-    (staging / cache.graph.path).unlink()
-    return None
+    return cache if added <= MAX_LOSS else None

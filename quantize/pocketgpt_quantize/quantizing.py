@@ -14,7 +14,7 @@ from pocketgpt import OptionError, QuantizationError
 from pocketgpt.engine.graph import Graph
 from pocketgpt.folder.atomic import os_error_line, staging_folder
 from pocketgpt.folder.config import HEAD_MULTIPLE
-from pocketgpt.folder.manifest import Variant, variant_path
+from pocketgpt.folder.manifest import Int8Cache, Variant, variant_path
 from pocketgpt.folder.opening import OpenFolder, open_folder
 from pocketgpt.text.tokenizer import Tokenizer
 
@@ -93,8 +93,7 @@ def quantize(
                 text = calibration if recipe.calibrated else None
                 job = Job(name, opened, staging, allowed[name], text, progress)
                 made[name] = recipe.make(job)
-            ids = job.tokenizer.encode(calibration.content) if calibration else []
-            caches = add_int8_caches(opened, staging, made, ids) if ids else {}
+            caches = add_int8_caches(opened, staging, made, calibration) if calibration else {}
             measured = _measure(opened, staging, made, caches, evaluation, progress)
             fp32 = measured.pop(FP32)
             reports = [
@@ -176,8 +175,8 @@ def _measure(
             measured = replace(measured, tolerance=tolerance(name))
         if name in caches:
             title = caches[name].title
-            cache = caches[name].entry(figures[title], tolerance(title))
-            measured = replace(measured, int8_cache=kept_cache(measured, cache, staging))
+            cache = Int8Cache(caches[name].record, figures[title], tolerance(title))
+            measured = replace(measured, int8_cache=kept_cache(measured, cache))
         entries[name] = measured
     return entries
 

@@ -3,9 +3,9 @@
 GroupQueryAttention of ONNX Runtime 1.32 reads and writes such a cache in place, each channel of
 each head with a scale of its own. It reads every number anew for every token, which is faster than
 float32 for a token or a few and slower for many. So a branch decides by how many tokens come: few
-go that way, and of more the cache is read into float32, once, what is new rounded behind. Both give
-the same numbers. The second leaves `present` with the new tokens alone, for the caller to put in
-place: no operator writes into a part of a buffer.
+go that way, and for more the cache is read into float32, once. Both attend to the numbers that are
+stored, of the new tokens too. The second leaves `present` with the new tokens alone, for the caller
+to put in place: no operator writes into a part of a buffer.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pocketgpt.engine.contract import INPUT_IDS, MOST_IN_PLACE, POSITION_IDS, SI
 from pocketgpt.folder.config import ModelConfig
 
 from ..rounding.format import Floats
+from .fold import ATTENTION
 from .rewrite import DOMAIN, add_initializer, array_of
 
-ATTENTION = "GroupQueryAttention"
 BITS, LARGEST = 8, 127
 SCALES = 12  # the place of the keys' scale among GroupQueryAttention's inputs
 

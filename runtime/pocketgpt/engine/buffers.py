@@ -104,9 +104,10 @@ class Buffers(ABC):
         Each is `[n_layer, n_head, end, head_dim]`.
         """
 
-    @abstractmethod
     def write(self, slot: int, start: int, keys: Array, values: Array) -> None:
         """Put keys and values, each `[n_layer, n_head, tokens, head_dim]`, at `start` of a slot."""
+        if keys.shape[2]:  # there may be no buffers yet
+            self.put(slot, start, [layer[None] for layer in (*keys, *values)])
 
     @abstractmethod
     def put(self, first: int, start: int, new: Sequence[Array]) -> None:
@@ -146,13 +147,6 @@ class HostBuffers(Buffers):
         filled = [array[slot, :, :end] for array in self._arrays]
         n_layer = self._config.n_layer
         return np.stack(filled[:n_layer]), np.stack(filled[n_layer:])
-
-    def write(self, slot: int, start: int, keys: Array, values: Array) -> None:
-        end = start + keys.shape[2]
-        if end == start:  # there may be no buffers yet
-            return
-        for array, layer in zip(self._arrays, (*keys, *values), strict=True):
-            array[slot, :, start:end] = layer
 
     def put(self, first: int, start: int, new: Sequence[Array]) -> None:
         for array, part in zip(self._arrays, new, strict=True):
@@ -204,15 +198,6 @@ class DeviceBuffers(Buffers):
         filled = [value.numpy()[slot, :, :end] for value in self._values]
         n_layer = self._config.n_layer
         return np.stack(filled[:n_layer]), np.stack(filled[n_layer:])
-
-    def write(self, slot: int, start: int, keys: Array, values: Array) -> None:
-        end = start + keys.shape[2]
-        if end == start:
-            return
-        for value, layer in zip(self._values, (*keys, *values), strict=True):
-            array = value.numpy()
-            array[slot, :, start:end] = layer
-            value.update_inplace(array)
 
     def put(self, first: int, start: int, new: Sequence[Array]) -> None:
         for value, part in zip(self._values, new, strict=True):

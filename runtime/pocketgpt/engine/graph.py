@@ -10,6 +10,7 @@ import onnxruntime as ort
 
 from ..errors import InferenceError
 from ..folder.config import ModelConfig
+from ..folder.opening import OpenFolder
 from .adapters import Adapter, read_adapter
 from .buffers import Buffers, HostBuffers
 from .contract import ATTENTION_MASK, INPUT_IDS, QUERY_LENGTHS, Array, Contract, read_contract
@@ -104,6 +105,30 @@ class Graph:
     def end_profiling(self) -> Path:
         """End the profile that `open_graph` was told to write; return its file."""
         return Path(self._session.end_profiling())
+
+
+def open_variant(
+    opened: OpenFolder, provider: Provider, threads: int | None, chunks: OpenFolder | None = None
+) -> Graph:
+    """Open a variant's graph for decoding; `chunks` is the one that computes long chunks, if any.
+
+    Raises:
+        ProviderError: the provider is not in this ONNX Runtime, or did not become active.
+        ModelFolderError: ONNX Runtime cannot load a graph, or it is not what the folder says.
+    """
+    graph = open_graph(
+        opened.graph_path,
+        opened.config,
+        provider=provider,
+        threads=threads,
+        adapters=opened.adapters,
+        ragged=True,
+    )
+    opened.check_kind(graph.contract.kind)
+    if chunks is not None:
+        graph.chunks = open_variant(chunks, provider, threads)
+        chunks.check_unchanged()
+    return graph
 
 
 def open_graph(

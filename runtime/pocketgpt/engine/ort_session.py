@@ -90,7 +90,7 @@ def _whole_attention() -> Iterator[None]:
     """Let a session's attention kernels compute whole products, unless the variable says otherwise.
 
     On the CPU the tiled way (flash) saves memory that contexts as short as GPT-2's do not take, and
-    a chunk of 256 tokens takes 1.7 times as long by it. Kernels read the variable when they are
+    a chunk of 256 tokens takes longer by it. Kernels read the variable when they are
     made; other sessions of the process are not to know.
     """
     if _FLASH_OFF in os.environ:

@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import onnxruntime as ort
-
 from ..errors import ModelFolderError
+from ..folder.onnxruntime_version import is_onnxruntime
 from .contract import BATCH_SIZE, QUERY_LENGTHS
 from .providers import CPU, Provider, resolve_provider
 
-FIRST_ONNXRUNTIME = (1, 32)  # that has the input
+FIRST_ONNXRUNTIME = "1.32"  # that has the input
 _ATTENTION = b"GroupQueryAttention"
 _PLACE = 16  # of query_seqlens among its inputs
 _SCALES = 12  # of the 8-bit keys' scale
@@ -41,8 +40,7 @@ def ragged_form(path: Path, provider: Provider) -> bytes | None:
 
     Steps and chunks are bit-equal to the plain graph's, and take as long.
     """
-    version = ort.__version__.split(".")[:2]
-    if tuple(int(part) for part in version if part.isdecimal()) < FIRST_ONNXRUNTIME:
+    if not is_onnxruntime(FIRST_ONNXRUNTIME):
         return None
     if resolve_provider(provider)[0] != CPU:  # no other was tried
         return None

@@ -25,6 +25,7 @@ from .manifest import (
     read_manifest,
     variant_files,
 )
+from .onnxruntime_version import is_onnxruntime
 from .paths import check_inside
 
 TOKENIZER = "tokenizer.json"
@@ -210,12 +211,8 @@ def _wants_int8_cache(kv_cache: KvCache, record: Variant, adapters: bool) -> boo
         raise OptionError(f"kv_cache should be one of {choices}, not {kv_cache!r}")
     if kv_cache != "auto":
         return kv_cache == "int8"
-    there = record.int8_cache is not None and not adapters and _runs_int8_cache()
+    there = record.int8_cache is not None and not adapters and is_onnxruntime(CACHE_ONNXRUNTIME)
     return there and min(record.bits.values(), default=32) <= 8
-
-
-def _runs_int8_cache() -> bool:
-    return _numbers(ort.__version__) >= _numbers(CACHE_ONNXRUNTIME)
 
 
 def check_has_int8_cache(folder: Path, manifest: Manifest, variant: str, adapters: bool) -> None:
@@ -227,7 +224,7 @@ def check_has_int8_cache(folder: Path, manifest: Manifest, variant: str, adapter
     refused = "kv_cache='int8' (--kv-cache int8)"
     if adapters:
         raise OptionError(f"{refused} cannot go with adapters: merge the adapter, export --base")
-    if not _runs_int8_cache():
+    if not is_onnxruntime(CACHE_ONNXRUNTIME):
         raise OptionError(
             f"{refused} takes ONNX Runtime {CACHE_ONNXRUNTIME} or newer, and {ort.__version__} is "
             f"installed: pip install 'onnxruntime>={CACHE_ONNXRUNTIME}'"
@@ -249,7 +246,7 @@ def check_onnxruntime(folder: Path, manifest: Manifest) -> None:
     Raises:
         ModelFolderError: it is too old.
     """
-    if _numbers(ort.__version__) < _numbers(manifest.min_onnxruntime):
+    if not is_onnxruntime(manifest.min_onnxruntime):
         raise ModelFolderError(
             f"{folder} takes ONNX Runtime {manifest.min_onnxruntime} or newer, and "
             f"{ort.__version__} is installed: pip install 'onnxruntime>={manifest.min_onnxruntime}'"
@@ -286,13 +283,3 @@ def _state(folder: Path, variant: str) -> _State:
         else:
             found.append((status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(found)
-
-
-def _numbers(version: str) -> list[int]:
-    """Return a version's leading numbers, `1.24` of `1.24.0.dev2025` being 1, 24, 0."""
-    numbers = []
-    for part in version.split("."):
-        if not part.isdecimal():
-            break
-        numbers.append(int(part))
-    return numbers

@@ -13,7 +13,7 @@ from typing import Any, Self, Unpack, overload
 from .. import validate
 from ..engine.adapters import Adapter, adapter_paths
 from ..engine.decoder import Decoder
-from ..engine.graph import Graph, open_graph
+from ..engine.graph import Graph, open_variant
 from ..engine.providers import Provider
 from ..errors import OptionError
 from ..folder.config import ModelConfig, Task
@@ -118,21 +118,10 @@ class TextGenerator:
         opened = open_folder(
             folder, variant, verify=verify, adapters=bool(paths), kv_cache=kv_cache
         )
-        graph = open_graph(
-            opened.graph_path,
-            opened.config,
-            provider=provider,
-            threads=threads,
-            adapters=opened.adapters,
-            ragged=True,
-        )
-        opened.check_kind(graph.contract.kind)
+        chunks = None
         if prefill_variant is not None:
             chunks = open_chunks(opened, prefill_variant, verify=verify)
-            graph.chunks = open_graph(
-                chunks.graph_path, chunks.config, provider=provider, threads=threads, ragged=True
-            )
-            chunks.check_unchanged()
+        graph = open_variant(opened, provider, threads, chunks)
         tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
         opened.check_unchanged()
         model = cls(
