@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
+# What tests/hand_over.py made, for where there is no PyTorch to make it with.
+HANDED = Path(os.environ["POCKETGPT_HANDED"]) if "POCKETGPT_HANDED" in os.environ else None
 END_OF_TEXT = "<|endoftext|>"
 SENTENCES = (
     "The lighthouse keeper counted the ships as they came home in the evening.",
@@ -79,10 +81,11 @@ def make_gpt2() -> Callable[..., GPT2LMHeadModel]:
 
     Its weights are ten times larger than usual, so that greedy text is not one token over and over.
     """
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
 
     def make(**changes: Any) -> GPT2LMHeadModel:
+        torch = pytest.importorskip("torch", reason="makes a checkpoint with PyTorch")
+        from transformers import GPT2Config, GPT2LMHeadModel
+
         shape = {"vocab_size": 400, "n_embd": 128, "n_head": 2, "n_layer": 2, "n_positions": 96}
         fixed = {"initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 0}
         torch.manual_seed(11)
@@ -101,6 +104,8 @@ def tiny_checkpoint(
     tmp_path_factory: pytest.TempPathFactory, make_gpt2: Callable[..., GPT2LMHeadModel]
 ) -> Path:
     """A random checkpoint in Hugging Face format with its texts."""
+    if HANDED:
+        return HANDED / "tiny-checkpoint"
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     tokenizer = make_tokenizer()
     make_gpt2(vocab_size=len(tokenizer)).save_pretrained(folder)
@@ -113,10 +118,11 @@ def tiny_checkpoint(
 @pytest.fixture(scope="session")
 def make_classifier(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Make a random classifier's checkpoint of the same kind: 3 labels, unless told otherwise."""
-    import torch
-    from transformers import GPT2Config, GPT2ForSequenceClassification
 
     def make(**changes: Any) -> Path:
+        torch = pytest.importorskip("torch", reason="makes a checkpoint with PyTorch")
+        from transformers import GPT2Config, GPT2ForSequenceClassification
+
         folder = tmp_path_factory.mktemp("checkpoints") / "classifier"
         tokenizer = make_tokenizer()
         shape = {"vocab_size": len(tokenizer), "n_embd": 128, "n_head": 2, "n_layer": 2}
@@ -137,6 +143,8 @@ def make_classifier(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
 @pytest.fixture(scope="session")
 def classifier_checkpoint(make_classifier: Callable[..., Path]) -> Path:
     """A random classifier of three named labels. Leave it as it is."""
+    if HANDED:
+        return HANDED / "classifier-checkpoint"
     return make_classifier(id2label={0: "negative", 1: "neutral", 2: "très positif 😀"})
 
 
@@ -145,6 +153,8 @@ def classifier_folder(
     classifier_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """`classifier_checkpoint`, exported. Leave it as it is."""
+    if HANDED:
+        return HANDED / "classifier"
     from pocketgpt_export import export
 
     folder = tmp_path_factory.mktemp("folders") / "classifier"
@@ -160,7 +170,7 @@ def tiny_reference(tiny_checkpoint: Path) -> GPT2LMHeadModel:
 
 def load_reference(checkpoint: Path) -> GPT2LMHeadModel:
     """Load a checkpoint the way every proof does."""
-    import torch
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
     from transformers import GPT2LMHeadModel
 
     model: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(
@@ -172,6 +182,8 @@ def load_reference(checkpoint: Path) -> GPT2LMHeadModel:
 @pytest.fixture(scope="session")
 def tiny_folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny_checkpoint` exported and quantized to int8 and q4. Leave it as it is."""
+    if HANDED:
+        return HANDED / "tiny"
     from pocketgpt_export import export
     from pocketgpt_quantize import quantize
 
@@ -208,6 +220,8 @@ def bundled_checkpoint() -> Path:
 @pytest.fixture(scope="session")
 def bundled_folder(bundled_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled checkpoint, exported."""
+    if HANDED:
+        return HANDED / "pocket-tales"
     from pocketgpt_export import export
 
     folder = tmp_path_factory.mktemp("folders") / "bundled"
@@ -224,7 +238,7 @@ def bundled_reference(bundled_checkpoint: Path) -> GPT2LMHeadModel:
 @pytest.fixture(scope="session")
 def reference_greedy() -> Callable[..., list[int]]:
     """`(model, prompt_ids, **generate's options)` -> the new ids of transformers' greedy search."""
-    import torch
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
 
     def greedy(model: GPT2LMHeadModel, prompt_ids: Sequence[int], **options: Any) -> list[int]:
         ids = torch.tensor([[*prompt_ids]])

@@ -56,29 +56,6 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def draft_folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny_checkpoint` with noise on its weights and half of its context, exported."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    from pocketgpt_export import export
-
-    checkpoint = tmp_path_factory.mktemp("drafts") / "checkpoint"
-    shutil.copytree(tiny_checkpoint, checkpoint)
-    weights = GPT2LMHeadModel.from_pretrained(tiny_checkpoint).state_dict()
-    weights["transformer.wpe.weight"] = weights["transformer.wpe.weight"][:48]
-    torch.manual_seed(3)
-    noisy = {name: tensor + 0.01 * torch.randn_like(tensor) for name, tensor in weights.items()}
-    noisy["lm_head.weight"] = noisy["transformer.wte.weight"]
-    model = GPT2LMHeadModel(GPT2Config.from_pretrained(tiny_checkpoint, n_positions=48))
-    model.load_state_dict(noisy)
-    model.save_pretrained(checkpoint)
-    folder = checkpoint.parent / "folder"
-    export(checkpoint, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def drafted(tiny_folder: Path, draft_folder: Path) -> pocketgpt.Model:
     """The fp32 variant of `tiny_folder` with a draft that is often right, and often not."""
     return pocketgpt.load(tiny_folder, "fp32", assistant=draft_folder)

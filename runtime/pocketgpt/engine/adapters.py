@@ -13,7 +13,6 @@ alone heeds them; 1.32's `run_with_iobinding` passes over them. So they are boun
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -71,6 +70,8 @@ class Adapter:
     @cached_property
     def sha256(self) -> str:
         """A hash of the inputs: what tells this adapter from others of the same graph."""
+        import hashlib  # as in folder's `sha256`: 4 MB
+
         digest = hashlib.sha256()
         for name, value in sorted(self.values.items()):
             array = value.numpy()

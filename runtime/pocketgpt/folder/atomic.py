@@ -5,11 +5,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import glob
-import hashlib
 import json
 import os
 import platform
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +23,7 @@ def write_text(path: Path, text: str) -> None:
 
     A file that was there keeps its mode; a new one has what the process gives to new files.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         with beside.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
@@ -62,7 +60,7 @@ def staging_folder(target: Path) -> Iterator[Path]:
             if abandoned:
                 shutil.rmtree(leftover, ignore_errors=True)
     while True:
-        staging = target.with_name(f"{prefix}{secrets.token_hex(8)}")
+        staging = target.with_name(f"{prefix}{os.urandom(8).hex()}")
         try:
             staging.mkdir()
             with locked(staging, wait=True):
@@ -135,5 +133,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    import hashlib  # brings OpenSSL, 4 MB, which generating takes nothing of
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,4 +61,6 @@ def check_files(folder: Path, records: Iterable[FileRecord], *, verify: bool) ->
 
 def hash_of(hashes: Sequence[str]) -> str:
     """Return one sha256 for several."""
+    import hashlib  # as in `sha256`: 4 MB
+
     return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()
