@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import pocketgpt
+from pocketgpt.engine.ragged import FIRST_ONNXRUNTIME
+from pocketgpt.folder.onnxruntime_version import is_onnxruntime
 
 from ..conftest import HANDED, byte_level_bpe
 
@@ -28,6 +30,11 @@ TUTORIAL: dict[str, Any] = {  # the call that every GPT-2 tutorial shows
     "temperature": 0.7,
 }
 EOS = [145, 212]  # two tokens that this model likes, so that it ends some of its texts
+
+needs_query_lengths = pytest.mark.skipif(
+    not is_onnxruntime(FIRST_ONNXRUNTIME),
+    reason=f"rows of different lengths take ONNX Runtime {FIRST_ONNXRUNTIME}",
+)
 
 # Where there is no PyTorch, on a board for one, modules that cannot do without are left out.
 _MAKING = r"^(import|from) (torch|transformers|pocketgpt_export)\b"

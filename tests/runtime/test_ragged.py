@@ -12,6 +12,8 @@ from pocketgpt.engine.graph import Graph, open_graph
 from pocketgpt.engine.ragged import ragged_form, with_query_lengths, write_ragged_graph
 from pocketgpt.folder.config import read_config
 
+from .conftest import needs_query_lengths
+
 VARIANTS = ("model.onnx", "model_int8.onnx", "model_q4.onnx", "model_int8_int8_cache.onnx")
 
 
@@ -19,6 +21,7 @@ def opened(folder: Path, name: str, *, ragged: bool) -> Graph:
     return open_graph(folder / "onnx" / name, read_config(folder), ragged=ragged)
 
 
+@needs_query_lengths
 @pytest.mark.parametrize("name", VARIANTS)
 def test_steps_and_chunks_are_the_plain_graphs(tiny_folder: Path, name: str) -> None:
     random = np.random.default_rng(1)
@@ -37,6 +40,7 @@ def test_steps_and_chunks_are_the_plain_graphs(tiny_folder: Path, name: str) -> 
         np.testing.assert_array_equal(one, other)
 
 
+@needs_query_lengths
 @pytest.mark.parametrize("name", VARIANTS)
 def test_rows_are_checked_together_as_alone(tiny_folder: Path, name: str) -> None:
     """Products over several rows round otherwise than those over one."""
@@ -55,6 +59,7 @@ def test_rows_are_checked_together_as_alone(tiny_folder: Path, name: str) -> Non
     assert decoder.evaluated_tokens == 111 + 18
 
 
+@needs_query_lengths
 def test_a_written_graph_is_what_is_opened_in_memory(tiny_copy: Path) -> None:
     source, target = tiny_copy / "onnx" / "model_int8.onnx", tiny_copy / "onnx" / "ragged.onnx"
     write_ragged_graph(source, target)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import pocketgpt
 from pocketgpt import OptionError
 from pocketgpt.generation.guessing.pace import Pace
 
+from .conftest import needs_query_lengths
 from .test_quantized_batch import TOLERANCE, alone_logits
 
 if TYPE_CHECKING:
@@ -243,6 +243,7 @@ def test_quantized_logits_stay_within_the_tolerance(
         assert margins.max() <= 2 * TOLERANCE[variant] * float(logits.std())
 
 
+@needs_query_lengths
 def test_a_decoder_checks_rows_of_different_lengths(tiny: pocketgpt.Model) -> None:
     decoder = tiny.new_decoder(4)
     random = np.random.default_rng(0)
