@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 import pocketgpt
 from pocketgpt import OptionError
+from pocketgpt.engine.ragged import FIRST_ONNXRUNTIME
+from pocketgpt.folder.onnxruntime_version import is_onnxruntime
 from pocketgpt.generation.guessing.pace import Pace
 
 from .conftest import needs_query_lengths
@@ -41,6 +43,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "stop": {"stop_strings": ["e", "は"]},
     "beyond the context": {"context_overflow": "reprefill", "max_new_tokens": 120},
 }
+# Whether several rows are guessed for in one pass; their texts are the same either way.
+TOGETHER = is_onnxruntime(FIRST_ONNXRUNTIME)
 GUESSERS: dict[str, dict[str, Any]] = {
     "lookup": {"prompt_lookup_num_tokens": 7},
     "draft": {"num_assistant_tokens": 7, "assistant_confidence_threshold": 0.05},
@@ -99,7 +103,7 @@ def test_a_batchs_tokens_are_those_of_plain_decoding(
     found = drafted.generate(prompts, **guesser, **options)
     for one, other in zip(found, plain, strict=True):
         same(one, other)
-    if way in ("greedy", "drawn"):
+    if way in ("greedy", "drawn") and TOGETHER:
         assert sum(one.timings.accepted_tokens > 0 for one in found) > 2
 
 
@@ -114,11 +118,12 @@ def test_texts_of_all_kinds_run_together(tiny: pocketgpt.Model, drafted: pocketg
     found = drafted.generate([PROMPTS[0]] * len(kinds), options=kinds)
     for one, options in zip(found, kinds, strict=True):
         same(one, tiny.generate(PROMPTS[0], **options))
-        assert (one.timings.guessed_tokens > 0) == (options.get("num_assistant_tokens") != 0)
+        if TOGETHER:
+            assert (one.timings.guessed_tokens > 0) == (options.get("num_assistant_tokens") != 0)
 
 
 @pytest.mark.usefixtures("always")
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=needs_query_lengths)])
 @guessers
 def test_guesses_that_come_true_save_passes(
     drafted: pocketgpt.Model, guesser: dict[str, Any], count: int
@@ -349,6 +354,7 @@ NARROW: dict[str, dict[str, Any]] = {
 }
 
 
+@needs_query_lengths
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("name", GUESSERS)
 def test_drawn_tokens_come_as_often_as_the_model_says(
