@@ -110,10 +110,12 @@ $(ARM)/site-%/.made: constraints.txt | setup
 	@touch $@
 
 test-wheels: setup ## ask PyPI which systems have wheels of what the runtime needs
-	$(BIN)/python -m pytest -m slow tests/test_wheels.py
+	$(BIN)/python -m pytest -m network tests/test_wheels.py
 
 bench-boards: build/pocket-tales/onnx/model_q4.onnx ## instructions, memory and wheels: write docs/boards.md
-	$(BIN)/python benchmarks/boards.py build/pocket-tales --write docs/boards.md
+	$(BIN)/python benchmarks/boards.py build/pocket-tales build/boards.json
+	$(BIN)/python benchmarks/boards.py build/pocket-tales build/boards.json --wheels
+	$(BIN)/python benchmarks/boards.py build/pocket-tales build/boards.json --write docs/boards.md
 
 bench: $(MEASURED) $(SYSTEMS) ## measure our speed, memory and quality and other systems', side by side; write docs/benchmarks.md
 	$(BIN)/python benchmarks/speed.py build/speed $(ARGS)

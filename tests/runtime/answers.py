@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pocketgpt
-from pocketgpt.folder.opening import CACHE_ONNXRUNTIME, KvCache
 from pocketgpt.folder.onnxruntime_version import is_onnxruntime
+from pocketgpt.folder.opening import CACHE_ONNXRUNTIME, KvCache
 
 VARIANTS = ("fp32", "int8", "q8", "q4")
 PROMPTS = (
     "Once upon a time, in a village by the sea, there lived an old man who",
     "The",
-    "“Tomorrow,” she said, “the wind will turn, and then we’ll see what the boats bring.” He",
+    "“Tomorrow,” she said, “the wind will turn, and then we\u2019ll see what the boats bring.” He",
 )
 STEPS = 24
 
@@ -66,4 +66,6 @@ def read_answers(folder: Path, variant: str, kv_cache: KvCache) -> list[Answer]:
     """Read what `write_answers` wrote, prompt by prompt."""
     with np.load(file_of(folder, variant, kv_cache)) as arrays:
         pairs = zip(arrays["token_ids"], arrays["logits"], strict=True)
-        return [Answer(*cast(tuple[NDArray[np.int64], NDArray[np.float32]], pair)) for pair in pairs]
+        return [
+            Answer(*cast(tuple[NDArray[np.int64], NDArray[np.float32]], pair)) for pair in pairs
+        ]
