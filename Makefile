@@ -95,6 +95,7 @@ bench-quality: build/pocket-tales/onnx/model.onnx $(SYSTEMS) ## measure what eve
 bench-runtime: build/gpt2 ## the runtime's overhead and chunks of prefill, on GPT-2's shape
 	$(BIN)/python benchmarks/overhead.py build/gpt2
 	$(BIN)/python benchmarks/prefill.py build/gpt2
+	$(BIN)/python benchmarks/spin.py build/gpt2
 	$(BIN)/python benchmarks/speculation.py build/gpt2
 
 lint: setup ## check style and formatting with ruff

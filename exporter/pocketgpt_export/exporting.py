@@ -20,7 +20,7 @@ from transformers import (
 
 from pocketgpt import CheckpointError, OptionError, ProofError, __version__
 from pocketgpt.engine.graph import open_graph
-from pocketgpt.folder.atomic import os_error_line, sha256, write_json
+from pocketgpt.folder.atomic import os_error_line, write_json
 from pocketgpt.folder.config import (
     CONFIG,
     GENERATION_CONFIG,
@@ -28,6 +28,7 @@ from pocketgpt.folder.config import (
     read_config,
     read_generation_defaults,
 )
+from pocketgpt.folder.file_record import sha256
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.manifest import (
     GRAPHS,

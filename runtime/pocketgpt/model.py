@@ -240,6 +240,7 @@ def load(
     assistant: str | os.PathLike[str] | Model | None = None,
     kv_cache: KvCache = "auto",
     prefill_variant: str | None = None,
+    low_memory: bool = False,
 ) -> Model:
     """Load a variant of a model folder.
 
@@ -268,6 +269,9 @@ def load(
             other chunks of 24 tokens or more: q8 is the fastest at that, int8 and q4 at single
             tokens. The two have to be made with the same calibration text. It takes the memory of
             both.
+        low_memory: take less memory rather than less time: prompts are computed in chunks of 64
+            tokens, tokenizer and graph are read one after the other, and fp32's weights are used
+            where they lie in their file (docs/benchmarks.md).
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or has no such variant.
@@ -289,4 +293,5 @@ def load(
         assistant=assistant,
         kv_cache=kv_cache,
         prefill_variant=prefill_variant,
+        low_memory=low_memory,
     )

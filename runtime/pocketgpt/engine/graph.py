@@ -14,7 +14,7 @@ from ..folder.opening import OpenFolder
 from .adapters import Adapter, read_adapter
 from .buffers import Buffers, HostBuffers
 from .contract import ATTENTION_MASK, INPUT_IDS, QUERY_LENGTHS, Array, Contract, read_contract
-from .decoder import Decoder
+from .decoder import SMALL_CHUNK, Decoder
 from .fused import FusedPasses
 from .ort_session import open_session, run_feeds
 from .paired import PairedPasses
@@ -22,6 +22,8 @@ from .passes import Passes
 from .portable import PortablePasses
 from .providers import Provider
 from .ragged import ragged_form
+
+KERNELS_OWN = 8  # bits at most: such weights are laid out anew, or other kernels compute
 
 
 class Graph:
@@ -31,6 +33,7 @@ class Graph:
         config: the model's shape.
         contract: what kind of graph it is.
         chunks: another variant's, which long chunks of a decoder's texts are to go through.
+        chunk: how many tokens its decoders take at once, at most; None for as many as is fastest.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Graph:
         self.config = config
         self.contract: Contract = read_contract(session, config, where, adapters=adapters)
         self.chunks: Graph | None = None
+        self.chunk: int | None = None
         self._session = session
 
     def read_adapter(self, folder: Path) -> Adapter:
@@ -82,7 +86,7 @@ class Graph:
                 f"there is no memory for the logits of {slots} texts; decode fewer at once "
                 "(batch_size, num_beams)"
             ) from error
-        return Decoder(passes, self.config, cache)
+        return Decoder(passes, self.config, cache, self.chunk)
 
     def _passes(self, cache: Buffers, adapter: Adapter | None) -> Passes:
         if self.contract.kind == "portable":
@@ -108,9 +112,16 @@ class Graph:
 
 
 def open_variant(
-    opened: OpenFolder, provider: Provider, threads: int | None, chunks: OpenFolder | None = None
+    opened: OpenFolder,
+    provider: Provider,
+    threads: int | None,
+    chunks: OpenFolder | None = None,
+    *,
+    low_memory: bool = False,
 ) -> Graph:
     """Open a variant's graph for decoding; `chunks` is the one that computes long chunks, if any.
+
+    With `low_memory`, float weights have no second copy laid out for speed, and chunks are small.
 
     Raises:
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
@@ -121,12 +132,14 @@ def open_variant(
         opened.config,
         provider=provider,
         threads=threads,
+        sparing=low_memory and min(opened.record.bits.values(), default=32) > KERNELS_OWN,
         adapters=opened.adapters,
         ragged=True,
     )
     opened.check_kind(graph.contract.kind)
+    graph.chunk = SMALL_CHUNK if low_memory else None
     if chunks is not None:
-        graph.chunks = open_variant(chunks, provider, threads)
+        graph.chunks = open_variant(chunks, provider, threads, low_memory=low_memory)
         chunks.check_unchanged()
     return graph
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import glob
-import hashlib
 import json
 import os
 import platform
@@ -131,9 +130,3 @@ def exchange(one: Path, other: Path) -> bool:
     except (AttributeError, OSError, TypeError):  # another system, or an older C library
         return False
     return bool(done == 0)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

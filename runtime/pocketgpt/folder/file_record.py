@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelFolderError
-from .atomic import sha256
 from .fields import is_sha256, is_whole, require
 from .paths import check_inside, is_plain_path
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from .. import validate
 from ..engine.adapters import Adapter, adapter_paths
 from ..engine.decoder import Decoder
 from ..engine.graph import Graph, open_variant
+from ..engine.heap import trim_heap
 from ..engine.providers import Provider
 from ..errors import OptionError
 from ..folder.config import ModelConfig, Task
@@ -109,6 +111,7 @@ class TextGenerator:
         assistant: str | os.PathLike[str] | TextGenerator | None = None,
         kv_cache: KvCache = "auto",
         prefill_variant: str | None = None,
+        low_memory: bool = False,
     ) -> Self:
         """Open a variant of a model folder; see `pocketgpt.load`."""
         validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
@@ -121,8 +124,17 @@ class TextGenerator:
         chunks = None
         if prefill_variant is not None:
             chunks = open_chunks(opened, prefill_variant, verify=verify)
-        graph = open_variant(opened, provider, threads, chunks)
-        tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
+        opening = partial(open_variant, opened, provider, threads, chunks, low_memory=low_memory)
+        reading = partial(Tokenizer, opened.tokenizer_path, opened.config.vocab_size)
+        if low_memory:  # one after the other: so are their peaks
+            graph = opening()
+            trim_heap()
+            tokenizer = reading()
+        else:
+            with ThreadPoolExecutor(1) as beside:  # a graph is opened without Python's lock
+                read = beside.submit(reading)
+                graph, tokenizer = opening(), read.result()
+        trim_heap()
         opened.check_unchanged()
         model = cls(
             graph,
@@ -149,6 +161,7 @@ class TextGenerator:
             assistant=assistant,
             kv_cache="int8" if opened.int8_cache else "float",
             prefill_variant=prefill_variant,
+            low_memory=low_memory,
         )
         return model
 

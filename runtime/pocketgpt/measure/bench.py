@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,6 +142,8 @@ def bench(
 
 def _in_own_process(**arguments: Any) -> dict[str, Any]:
     """Run benchmark_worker.py, so that a variant's peak of memory is its own."""
+    import subprocess
+
     search_path = os.pathsep.join(path for path in sys.path if path)
     done = subprocess.run(
         [sys.executable, "-m", "pocketgpt.measure.bench_worker", json.dumps(arguments)],
