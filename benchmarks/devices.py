@@ -17,6 +17,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ def of_ours(folder: Path, variant: str, provider: Any) -> Generate:
     decode = model.tokenizer.decode
 
     def generate(prompts: list[list[int]], new: int) -> list[list[int]]:
-        texts, options = [decode(ids) for ids in prompts], {"eos_token_id": []}
-        results = model.generate(texts, max_new_tokens=new, batch_size=len(texts), **options)
+        texts = [decode(ids) for ids in prompts]
+        results = model.generate(texts, max_new_tokens=new, batch_size=len(texts), eos_token_id=[])
         return [result.token_ids for result in results]
 
     return generate
@@ -133,25 +134,18 @@ def main() -> None:
     work = workload(arguments)
     on_cuda = arguments.device == "cuda"
     half = torch.float16 if on_cuda else torch.float32
-    systems: list[tuple[str, Callable[[], Generate]]] = [
-        (f"PocketGPT {name}", lambda name=name: of_ours(arguments.fused, name, arguments.provider))
-        for name in arguments.variants
-    ]
     folder, provider = arguments.portable, arguments.provider
-    systems.append(("PocketGPT portable fp32", lambda: of_ours(folder, "fp32", provider)))
+    systems: dict[str, Callable[[], Generate]] = {
+        f"PocketGPT {name}": partial(of_ours, arguments.fused, name, provider)
+        for name in arguments.variants
+    }
+    systems["PocketGPT portable fp32"] = partial(of_ours, folder, "fp32", provider)
     for dtype in dict.fromkeys((half, torch.float32)):
         for cache in ("dynamic", "static", "compiled"):
-            label = f"PyTorch {str(dtype).removeprefix('torch.')}, {cache} cache"
-            systems.append(
-                (
-                    label,
-                    lambda dtype=dtype, cache=cache: of_torch(
-                        arguments.checkpoint, arguments.device, dtype, cache
-                    ),
-                )
-            )
+            name = f"PyTorch {str(dtype).removeprefix('torch.')}, {cache} cache"
+            systems[name] = partial(of_torch, arguments.checkpoint, arguments.device, dtype, cache)
     lines = []
-    for name, make in systems:
+    for name, make in systems.items():
         lines.append(row(name, make(), work, arguments.rounds))
         print(lines[-1], flush=True)
     where = torch.cuda.get_device_name() if on_cuda else described(1)["processor"]

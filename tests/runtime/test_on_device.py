@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import pocketgpt
-from pocketgpt.engine import captured
 from pocketgpt.engine.decoder import Decoder
 from pocketgpt.engine.graph import Graph, open_graph
 from pocketgpt.engine.on_device import DevicePasses
+from pocketgpt.engine.ort_session import run_bound
 from pocketgpt.engine.placement import EXACT, HOST, Placement
 from pocketgpt.folder.config import read_config
 
@@ -48,7 +48,7 @@ def open_at(tiny_folder: Path) -> Open:
     return open_it
 
 
-@pytest.fixture(params=PLACEMENTS.values(), ids=PLACEMENTS.keys())
+@pytest.fixture(params=list(PLACEMENTS.values()), ids=list(PLACEMENTS))
 def placed(
     request: pytest.FixtureRequest, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> pocketgpt.Model:
@@ -107,8 +107,11 @@ def test_batches_of_different_lengths_equal_each_alone(placed: pocketgpt.Model) 
     """Rows leave the batch, others take their slots."""
     texts = ["The lighthouse", "A", "naïve café, naïve", "We danced", "def count"]
     tokens = [40, 3, 20, 7, 30]
+    alone = [
+        placed.generate(text, max_new_tokens=count)
+        for text, count in zip(texts, tokens, strict=True)
+    ]
     options = [{"max_new_tokens": count} for count in tokens]
-    alone = [placed.generate(text, **one) for text, one in zip(texts, options, strict=True)]
     together = placed.generate(texts, options=options, batch_size=3)
     assert [r.token_ids for r in together] == [r.token_ids for r in alone]
 
@@ -176,9 +179,7 @@ class TestCaptured:
         for module in ("on_device", "captured"):
             name = f"pocketgpt.engine.{module}.run_bound"
 
-            def run(
-                session: Any, binding: Any, options: Any, was: Any = captured.run_bound
-            ) -> None:
+            def run(session: Any, binding: Any, options: Any, was: Any = run_bound) -> None:
                 ids.append(options.get_run_config_entry("gpu_graph_id"))
                 was(session, binding, options)
 
