@@ -3,6 +3,8 @@
 from . import _telemetry  # noqa: F401  # first: it has to come before onnxruntime
 from ._version import __version__
 from .engine.decoder import Decoder
+from .engine.placement import Placement
+from .engine.verdicts import SelfTest
 from .errors import (
     AdapterError,
     CheckpointError,
@@ -13,6 +15,7 @@ from .errors import (
     PocketGPTError,
     ProofError,
     ProviderError,
+    ProviderWarning,
     QuantizationError,
     SessionError,
     VariantNotFoundError,
@@ -21,10 +24,12 @@ from .generation.options import GenerationOptions
 from .generation.results import Counters, GenerationResult, Timings, TokenLogprobs
 from .generation.stream import BatchStream, Stream
 from .measure.bench import Benchmark, VariantSpeed, bench
+from .measure.devices import Devices, ProviderState, devices
 from .measure.evaluation import Evaluation
 from .measure.profile import OperatorTime, Phase, Profile, profile
 from .measure.score import Score
 from .measure.score_file import FileScore
+from .measure.selftest import selftest
 from .model import Model, load
 from .sessions.session import Session
 from .tasks.choose import Choice, Choices
@@ -40,6 +45,7 @@ __all__ = [
     "Classification",
     "Counters",
     "Decoder",
+    "Devices",
     "Evaluation",
     "FileScore",
     "GenerationOptions",
@@ -51,12 +57,16 @@ __all__ = [
     "OperatorTime",
     "OptionError",
     "Phase",
+    "Placement",
     "PocketGPTError",
     "Profile",
     "ProofError",
     "ProviderError",
+    "ProviderState",
+    "ProviderWarning",
     "QuantizationError",
     "Score",
+    "SelfTest",
     "Session",
     "SessionError",
     "Stream",
@@ -66,6 +76,8 @@ __all__ = [
     "VariantSpeed",
     "__version__",
     "bench",
+    "devices",
     "load",
     "profile",
+    "selftest",
 ]

@@ -19,9 +19,12 @@ from .fused import FusedPasses
 from .ort_session import open_session, run_feeds
 from .paired import PairedPasses
 from .passes import Passes
+from .placement import Placement, read_placement
 from .portable import PortablePasses
-from .providers import Provider
+from .providers import Provider, find_provider
 from .ragged import ragged_form
+from .selftest import Progress
+from .trust import check_provider
 
 
 class Graph:
@@ -30,6 +33,7 @@ class Graph:
     Attributes:
         config: the model's shape.
         contract: what kind of graph it is.
+        placement: where its nodes are; None on the CPU, or where ONNX Runtime does not tell.
         chunks: another variant's, which long chunks of a decoder's texts are to go through.
     """
 
@@ -48,6 +52,7 @@ class Graph:
         """
         self.config = config
         self.contract: Contract = read_contract(session, config, where, adapters=adapters)
+        self.placement: Placement | None = read_placement(session)
         self.chunks: Graph | None = None
         self._session = session
 
@@ -108,12 +113,28 @@ class Graph:
 
 
 def open_variant(
-    opened: OpenFolder, provider: Provider, threads: int | None, chunks: OpenFolder | None = None
+    opened: OpenFolder,
+    provider: Provider,
+    threads: int | None,
+    chunks: OpenFolder | None = None,
+    *,
+    strict: bool = False,
+    selftest: bool = True,
+    progress: Progress | None = None,
 ) -> Graph:
-    """Open a variant's graph for decoding; `chunks` is the one that computes long chunks, if any.
+    """Open a variant's graph for decoding, and test what runs it, if that is not the CPU.
+
+    Args:
+        opened: the folder and the variant.
+        provider: as for `pocketgpt.load`.
+        threads: as for `pocketgpt.load`.
+        chunks: the variant that computes long chunks, if any.
+        strict: as for `pocketgpt.load`.
+        selftest: as for `pocketgpt.load`.
+        progress: as for `pocketgpt.load`.
 
     Raises:
-        ProviderError: the provider is not in this ONNX Runtime, or did not become active.
+        ProviderError: the provider is not in this ONNX Runtime, did not become active, or is wrong.
         ModelFolderError: ONNX Runtime cannot load a graph, or it is not what the folder says.
     """
     graph = open_graph(
@@ -123,10 +144,16 @@ def open_variant(
         threads=threads,
         adapters=opened.adapters,
         ragged=True,
+        strict=strict,
     )
     opened.check_kind(graph.contract.kind)
+    if selftest:
+        found = find_provider(provider)
+        check_provider(opened, found, graph.decoder, graph.placement, progress)
     if chunks is not None:
-        graph.chunks = open_variant(chunks, provider, threads)
+        graph.chunks = open_variant(
+            chunks, provider, threads, strict=strict, selftest=selftest, progress=progress
+        )
         chunks.check_unchanged()
     return graph
 
@@ -142,6 +169,7 @@ def open_graph(
     adapters: bool = False,
     ragged: bool = False,
     weights_folder: Path | None = None,
+    strict: bool = False,
 ) -> Graph:
     """Open a graph, in a model folder or bare.
 
@@ -155,6 +183,7 @@ def open_graph(
         adapters: whether the graph has places for adapters.
         ragged: whether to let rows have chunks of different lengths, where it can be.
         weights_folder: where its weights lie, if not beside it.
+        strict: as for `pocketgpt.load`.
 
     Raises:
         OptionError: `threads` is no whole number above 0, or the provider cannot be read.
@@ -174,5 +203,6 @@ def open_graph(
         profile=profile,
         weights_folder=(weights_folder or path.parent) if content else None,
         name=path,
+        strict=strict,
     )
     return Graph(session, config, path, adapters=adapters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from .. import validate
 from ..errors import InferenceError, ModelFolderError, ProviderError
-from .providers import CPU, Provider, check_active, resolve_provider
+from .native_log import said_while
+from .ort_errors import reason
+from .placement import NO_CPU, RECORD, read_placement
+from .providers import Found, Provider, check_active, find_provider
 from .threads import physical_cores
 
 MOST_THREADS = 4096  # ONNX Runtime makes as many as it is told, and dies of too many
 _ERRORS_ONLY = 3
 _FLASH_OFF = "ORT_GQA_DISABLE_FLASH_ATTENTION"
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-_REASON_CHARACTERS = 400
 
 
 def open_session(
@@ -32,32 +34,37 @@ def open_session(
     sparing: bool = False,
     weights_folder: Path | None = None,
     name: Path | None = None,
+    strict: bool = False,
 ) -> ort.InferenceSession:
     """Open a graph.
 
     Args:
         graph: the .onnx file, or what would be in it.
-        provider: what `resolve_provider` takes.
+        provider: what `find_provider` takes.
         threads: threads within an operator; None for this process's physical cores.
         profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
         sparing: whether to take less memory rather than less time: float32 weights are read where
             they lie in their file, with no second copy laid out for the kernels.
         weights_folder: where the weights' file lies, for a graph that comes as bytes.
         name: what to call a graph that comes as bytes.
+        strict: whether a node that the provider leaves to the CPU is an error.
 
     Raises:
         OptionError: `threads` is no whole number from 1 to 4096, or the provider cannot be read.
-        ProviderError: the provider is not in this ONNX Runtime, or did not become active.
+        ProviderError: the provider is not in this ONNX Runtime, did not become active, runs no node
+            of the graph, or not all where it is to.
         ModelFolderError: ONNX Runtime cannot load the graph.
     """
     if threads is not None:
         validate.whole("threads", threads, at_least=1)
         validate.number("threads", threads, at_most=MOST_THREADS)
-    provider_name, provider_options = resolve_provider(provider)
+    found = find_provider(provider)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or physical_cores()
     # Asking for more than one row of logits overrides their declared shape: that is no warning.
     options.log_severity_level = _ERRORS_ONLY
+    if not found.is_cpu:
+        options.add_session_config_entry(RECORD, "1")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
@@ -68,21 +75,64 @@ def open_session(
         options.enable_cpu_mem_arena = False
         # As nodes are listed: the default runs what is asked for late, and keeps all until then.
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    where = graph if isinstance(graph, Path) else name or "a graph in memory"
+    if found.devices:
+        options.add_provider_for_devices(list(found.devices), dict(found.options))
+
+    def open_once() -> ort.InferenceSession:
+        return _open(graph, options, found, where)
+
+    if found.is_cpu:
+        return open_once()
     try:
-        # Without fallback: a provider that fails is an error, never a slow run on another.
+        options.add_session_config_entry(NO_CPU, "1" if strict else "0")
+        session = open_once()
+    except ProviderError:
+        if not strict:
+            raise
+        options.add_session_config_entry(NO_CPU, "0")
+        session = open_once()  # what fails for another reason says so now
+        _check_runs(session, found, where, open_once)
+        raise ProviderError(
+            f"provider {found.name!r} cannot run all of {where}: {read_placement(session)}; "
+            "strict=False, without --strict, lets them"
+        ) from None
+    _check_runs(session, found, where, open_once)
+    return session
+
+
+def _check_runs(
+    session: ort.InferenceSession,
+    found: Found,
+    where: object,
+    open_once: Callable[[], ort.InferenceSession],
+) -> None:
+    """Check that a provider is at work, and not the CPU alone in its place."""
+    inactive = found.name not in session.get_providers()
+    check_active(found, session, said_while(open_once) if inactive else None)
+    placement = read_placement(session)
+    if placement is not None and found.name not in placement.nodes:
+        raise ProviderError(
+            f"provider {found.name!r} takes no node of {where}: {placement}; a portable graph may "
+            "suit it (export --graph portable)"
+        )
+
+
+def _open(
+    graph: Path | bytes, options: ort.SessionOptions, found: Found, where: object
+) -> ort.InferenceSession:
+    # A plugin's devices are among the options. Without fallback: a provider that fails is an error,
+    # never a slow run on another.
+    providers = None if found.devices else [(found.name, dict(found.options))]
+    try:
         with _whole_attention():
-            session = ort.InferenceSession(
-                graph, options, providers=[(provider_name, provider_options)], enable_fallback=0
-            )
+            return ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-        where = graph if isinstance(graph, Path) else name or "a graph in memory"
-        if provider_name != CPU:
+        if not found.is_cpu:
             raise ProviderError(
-                f"provider {provider_name!r} cannot run {where}: {reason(error)}"
+                f"provider {found.name!r} cannot run {where}: {reason(error)}"
             ) from error
         raise ModelFolderError(f"ONNX Runtime cannot load {where}: {reason(error)}") from error
-    check_active(provider_name, session)
-    return session
 
 
 @contextmanager
@@ -133,9 +183,3 @@ def run_feeds(
 
 def _not_run(error: Exception) -> InferenceError:
     return InferenceError(f"ONNX Runtime cannot run the graph: {reason(error)}")
-
-
-def reason(error: Exception) -> str:
-    """Return an error's first line, at a bearable length; its kind where it says nothing."""
-    lines = str(error).splitlines()
-    return lines[0][:_REASON_CHARACTERS] if lines and lines[0] else type(error).__name__

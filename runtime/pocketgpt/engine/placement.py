@@ -1,0 +1,48 @@
+"""Where ONNX Runtime put a graph's nodes: on the provider asked for, or back on the CPU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnxruntime as ort
+
+from .providers import CPU
+
+RECORD = "session.record_ep_graph_assignment_info"
+NO_CPU = "session.disable_cpu_ep_fallback"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How many nodes run where, by ONNX Runtime's names; of those on the CPU operator and name."""
+
+    nodes: Mapping[str, int]
+    cpu_nodes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        counted = Counter(node.split()[0] for node in self.cpu_nodes)
+        kinds = ", ".join(f"{count} {operator}" for operator, count in counted.most_common())
+        fell = f"{len(self.cpu_nodes)} of {sum(self.nodes.values())} nodes run on the CPU"
+        return f"{fell}: {kinds}" if kinds else fell
+
+
+def read_placement(session: ort.InferenceSession) -> Placement | None:
+    """Return where an open session's nodes are; None on the CPU, or where ONNX Runtime is too old.
+
+    A provider that compiles takes several nodes as one; they are counted as the graph has them.
+    """
+    if session.get_providers() == [CPU] or not hasattr(
+        session, "get_provider_graph_assignment_info"
+    ):
+        return None
+    nodes: Counter[str] = Counter()
+    cpu_nodes = []
+    for subgraph in session.get_provider_graph_assignment_info():
+        for node in subgraph.get_nodes():
+            nodes[subgraph.ep_name] += 1
+            if subgraph.ep_name == CPU:
+                cpu_nodes.append(f"{node.op_type} {node.name}")
+    return Placement(dict(nodes), tuple(cpu_nodes))
