@@ -19,7 +19,7 @@ from .fused import FusedPasses
 from .ort_session import open_session, run_feeds
 from .paired import PairedPasses
 from .passes import Passes
-from .placement import Placement, read_placement
+from .placement import Placement, check_used, read_placement
 from .portable import PortablePasses
 from .providers import Provider, find_provider
 from .ragged import ragged_form
@@ -205,4 +205,6 @@ def open_graph(
         name=path,
         strict=strict,
     )
-    return Graph(session, config, path, adapters=adapters)
+    graph = Graph(session, config, path, adapters=adapters)
+    check_used(graph.placement, find_provider(provider).name, config.n_layer, path)
+    return graph

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,20 +51,53 @@ def open_session(
 
     Raises:
         OptionError: `threads` is no whole number from 1 to 4096, or the provider cannot be read.
-        ProviderError: the provider is not in this ONNX Runtime, did not become active, runs no node
-            of the graph, or not all where it is to.
+        ProviderError: the provider is not in this ONNX Runtime, did not become active, or leaves
+            nodes to the CPU where it is not to.
         ModelFolderError: ONNX Runtime cannot load the graph.
     """
     if threads is not None:
         validate.whole("threads", threads, at_least=1)
         validate.number("threads", threads, at_most=MOST_THREADS)
     found = find_provider(provider)
+    where = graph if isinstance(graph, Path) else name or "a graph in memory"
+
+    def open_once(alone: bool = False) -> ort.InferenceSession:
+        options = _options(found, threads, profile, sparing, weights_folder)
+        if alone:
+            options.add_session_config_entry(NO_CPU, "1")
+        return _open(graph, options, found, where)
+
+    if found.is_cpu:
+        return open_once()
+    try:
+        session = open_once(alone=strict)
+        fell = None
+    except ProviderError:
+        if not strict:
+            raise
+        session = open_once()  # what fails for another reason says so now
+        fell = read_placement(session)
+    inactive = found.name not in session.get_providers()
+    check_active(found, session, said_while(open_once) if inactive else None)
+    if fell is not None:
+        raise ProviderError(
+            f"provider {found.name!r} cannot run all of {where}: {fell}; strict=False, without "
+            "--strict, lets them"
+        )
+    return session
+
+
+def _options(
+    found: Found,
+    threads: int | None,
+    profile: Path | None,
+    sparing: bool,
+    weights_folder: Path | None,
+) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or physical_cores()
     # Asking for more than one row of logits overrides their declared shape: that is no warning.
     options.log_severity_level = _ERRORS_ONLY
-    if not found.is_cpu:
-        options.add_session_config_entry(RECORD, "1")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
@@ -75,47 +108,11 @@ def open_session(
         options.enable_cpu_mem_arena = False
         # As nodes are listed: the default runs what is asked for late, and keeps all until then.
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-    where = graph if isinstance(graph, Path) else name or "a graph in memory"
+    if not found.is_cpu:
+        options.add_session_config_entry(RECORD, "1")
     if found.devices:
         options.add_provider_for_devices(list(found.devices), dict(found.options))
-
-    def open_once() -> ort.InferenceSession:
-        return _open(graph, options, found, where)
-
-    if found.is_cpu:
-        return open_once()
-    try:
-        options.add_session_config_entry(NO_CPU, "1" if strict else "0")
-        session = open_once()
-    except ProviderError:
-        if not strict:
-            raise
-        options.add_session_config_entry(NO_CPU, "0")
-        session = open_once()  # what fails for another reason says so now
-        _check_runs(session, found, where, open_once)
-        raise ProviderError(
-            f"provider {found.name!r} cannot run all of {where}: {read_placement(session)}; "
-            "strict=False, without --strict, lets them"
-        ) from None
-    _check_runs(session, found, where, open_once)
-    return session
-
-
-def _check_runs(
-    session: ort.InferenceSession,
-    found: Found,
-    where: object,
-    open_once: Callable[[], ort.InferenceSession],
-) -> None:
-    """Check that a provider is at work, and not the CPU alone in its place."""
-    inactive = found.name not in session.get_providers()
-    check_active(found, session, said_while(open_once) if inactive else None)
-    placement = read_placement(session)
-    if placement is not None and found.name not in placement.nodes:
-        raise ProviderError(
-            f"provider {found.name!r} takes no node of {where}: {placement}; a portable graph may "
-            "suit it (export --graph portable)"
-        )
+    return options
 
 
 def _open(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import onnxruntime as ort
 
+from ..errors import ProviderError
+from .contract import PRODUCTS
 from .providers import CPU
 
 RECORD = "session.record_ep_graph_assignment_info"
@@ -16,7 +18,10 @@ NO_CPU = "session.disable_cpu_ep_fallback"
 
 @dataclass(frozen=True)
 class Placement:
-    """How many nodes run where, by ONNX Runtime's names; of those on the CPU operator and name."""
+    """How many nodes run where, by ONNX Runtime's names; of those on the CPU operator and name.
+
+    Of what a built-in provider took, some versions tell nothing; what fell to the CPU they tell.
+    """
 
     nodes: Mapping[str, int]
     cpu_nodes: tuple[str, ...]
@@ -25,7 +30,8 @@ class Placement:
         """Say it in a line."""
         counted = Counter(node.split()[0] for node in self.cpu_nodes)
         kinds = ", ".join(f"{count} {operator}" for operator, count in counted.most_common())
-        fell = f"{len(self.cpu_nodes)} of {sum(self.nodes.values())} nodes run on the CPU"
+        among = f" of {sum(self.nodes.values())}" if self.nodes.keys() - {CPU} else ""
+        fell = f"{len(self.cpu_nodes)}{among} nodes run on the CPU"
         return f"{fell}: {kinds}" if kinds else fell
 
 
@@ -46,3 +52,20 @@ def read_placement(session: ort.InferenceSession) -> Placement | None:
             if subgraph.ep_name == CPU:
                 cpu_nodes.append(f"{node.op_type} {node.name}")
     return Placement(dict(nodes), tuple(cpu_nodes))
+
+
+def check_used(placement: Placement | None, provider: str, n_layer: int, where: object) -> None:
+    """Check that a provider computes something: that not all of the layers' products fell back.
+
+    Raises:
+        ProviderError: they did.
+    """
+    if placement is None:
+        return
+    operators = [node.split()[0] for node in placement.cpu_nodes]
+    products = [name for name in operators if "MatMul" in name or "Gemm" in name]
+    if len(products) >= n_layer * len(PRODUCTS):
+        raise ProviderError(
+            f"provider {provider!r} leaves the products of {where} to the CPU: {placement}; a "
+            "portable graph may suit it (export --graph portable)"
+        )

@@ -50,7 +50,7 @@ def load_library(name: str, library: str) -> None:
     Raises:
         ProviderError: it cannot be loaded.
     """
-    path = os.path.realpath(library)
+    path = os.path.abspath(library)
     if path in _loaded:
         return
     before = {device.ep_name for device in ep_devices()}

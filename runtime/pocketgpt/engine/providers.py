@@ -99,9 +99,9 @@ def find_provider(provider: Provider) -> Found:
     if name in ort.get_available_providers():
         return Found(name, options)
     for plugin in installed_plugins():
-        names = {one.lower(): one for one in plugin.names}
-        if name.lower() in names:
-            name = names[name.lower()]
+        names = {_bare(one): one for one in plugin.names}
+        if _bare(name) in names:
+            name = names[_bare(name)]
             load_library(name, plugin.library())
             return _of_plugin(name, options, plugin.module)
     available = ", ".join(ort.get_available_providers())
@@ -116,14 +116,17 @@ def full_name(name: str) -> str:
     if name.lower() in _OWN_NAMES:
         return _OWN_NAMES[name.lower()]
     known: list[str] = [*ort.get_all_providers(), *(device.ep_name for device in ep_devices())]
-    by_short = {short_name(one): one for one in known}
-    return by_short.get(short_name(name), name)
+    return {_bare(one): one for one in known}.get(_bare(name), name)
 
 
 def short_name(name: str) -> str:
     """Return a provider's name as one would write it: `cuda` for CUDAExecutionProvider."""
     by_full = {full.lower(): short for short, full in SHORT_NAMES.items()}
-    return by_full.get(name.lower(), name.lower().removesuffix(_SUFFIX))
+    return by_full.get(name.lower(), _bare(name))
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace(_SUFFIX, "")
 
 
 def check_active(found: Found, session: ort.InferenceSession, said: str | None) -> None:

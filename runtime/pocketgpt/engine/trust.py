@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -37,10 +38,11 @@ def check_provider(
     if fingerprint is None:
         warnings.warn(ProviderWarning(no_fingerprint(opened.folder, opened.variant)), stacklevel=5)
         return
-    if recall(_key(opened, found, fingerprint)) is None:
-        verdict = run_selftest(opened, found, new_decoder, placement, progress)
-        if verdict.failed:
-            raise ProviderError(verdict.line)
+    verdict = recall(_key(opened, found, fingerprint))
+    if verdict is None:
+        verdict = run_selftest(opened, found, new_decoder, placement, progress, to_the_end=False)
+    if verdict.failed:
+        raise ProviderError(verdict.line)
 
 
 def run_selftest(
@@ -49,6 +51,8 @@ def run_selftest(
     new_decoder: Callable[[int], Decoder],
     placement: Placement | None,
     progress: Progress | None = None,
+    *,
+    to_the_end: bool = True,
 ) -> SelfTest:
     """Test an open variant on its provider, whatever is remembered, and remember what was found.
 
@@ -58,6 +62,7 @@ def run_selftest(
         new_decoder: gives a decoder of so many texts.
         placement: where the graph's nodes are.
         progress: called with (what is done now, checks done, checks in all).
+        to_the_end: whether to run all checks, even if one has failed.
 
     Raises:
         ModelFolderError: there is no fingerprint to test by.
@@ -66,8 +71,10 @@ def run_selftest(
     fingerprint = opened.record.fingerprint
     if fingerprint is None:
         raise ModelFolderError(no_fingerprint(opened.folder, opened.variant))
+    limit = allowed(fingerprint, opened.record.tolerance)
     begin = time.perf_counter()
-    off = differences(new_decoder, fingerprint, progress)
+    enough = math.inf if to_the_end else limit
+    off = differences(new_decoder, fingerprint, progress, enough=enough)
     verdict = SelfTest(
         variant=opened.variant,
         graph=opened.graph_sha256,
@@ -76,7 +83,7 @@ def run_selftest(
         device=device_of(found),
         onnxruntime=ort.__version__,
         differences=off,
-        allowed=allowed(fingerprint, opened.record.tolerance),
+        allowed=limit,
         nodes=dict(placement.nodes) if placement else {},
         cpu_nodes=placement.cpu_nodes if placement else (),
         seconds=time.perf_counter() - begin,

@@ -26,7 +26,7 @@ from ..folder.json_file import read_json_object
 from .plugins import ep_devices
 from .providers import Found
 
-# A driver may be replaced without a word to ONNX Runtime: what held is tried again after so long.
+# A driver may be replaced without a word to ONNX Runtime: all is tried again after so long.
 SECONDS_KEPT = 7 * 24 * 3600
 _LARGEST = 1 << 20  # bytes of a file
 # What else tells drivers apart: those that are chosen by a variable, and one that says its version.
@@ -77,8 +77,9 @@ class SelfTest:
         wrong = [f"{self.differences[check]:.2g} in {check}" for check in self.failed]
         return (
             f"provider {self.provider!r} computes {self.variant} wrongly: logits differ by "
-            f"{', '.join(wrong)}, over the {self.allowed:.2g} allowed; use provider='cpu', a newer "
-            "driver or onnxruntime, or selftest=False (--no-selftest) to run it all the same"
+            f"{', '.join(wrong)}, over the {self.allowed:.2g} allowed; use provider='cpu', or a "
+            f"newer driver or onnxruntime (pocketgpt verify FOLDER --provider {self.provider} then "
+            "tests again), or selftest=False (--no-selftest) to run it all the same"
         )
 
 
@@ -114,9 +115,9 @@ def describe(device: ort.OrtEpDevice) -> str:
 
 
 def recall(key: str) -> SelfTest | None:
-    """Return a verdict that holds still: one that passed, not long ago."""
+    """Return a verdict that holds still: none of long ago."""
     known = _read(_folder() / f"{key}.json")
-    if known is None or known.failed or not 0 <= time.time() - known.time < SECONDS_KEPT:
+    if known is None or not 0 <= time.time() - known.time < SECONDS_KEPT:
         return None
     return known
 
