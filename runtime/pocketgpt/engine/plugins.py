@@ -6,11 +6,11 @@ once a process; what it brought is listed then, for ONNX Runtime tells the two k
 
 from __future__ import annotations
 
-import os
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 import onnxruntime as ort
 
@@ -50,7 +50,7 @@ def load_library(name: str, library: str) -> None:
     Raises:
         ProviderError: it cannot be loaded.
     """
-    path = os.path.abspath(library)
+    path = str(Path(library).absolute())
     if path in _loaded:
         return
     before = {device.ep_name for device in ep_devices()}
