@@ -31,8 +31,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## export, quantize and run the bundled checkpoint
 	$(BIN)/python examples/demo.py
 
-test: setup ## run the tests
-	$(BIN)/python -m pytest
+test: setup ## run the tests, on every core
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
 
 test-slow: setup ## run the slow tests only
 	$(BIN)/python -m pytest -m slow

@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # A core for each: threads of several workers that wait for one another's cores stand still.
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+    os.environ.pop("COLUMNS", None)  # xdist's: rich would keep it, whatever a test sets
+
 import pocketgpt
 from pocketgpt.cli import main
 

@@ -48,7 +48,7 @@ def test_prompts_are_the_other_variants_and_steps_its_own(
     stepped = [decoder.step(IDS[60]).copy() for decoder in decoders]
     assert (stepped[0] != stepped[1]).any()
     errors = [np.abs(logits - stepped[3]).mean() for logits in stepped[:3]]
-    assert errors[0] < 2 * max(errors[1:])
+    assert errors[0] < 3 * max(errors[1:])
     # Short chunks and scores are the variant's own.
     one, other = pair.new_decoder(), alone.new_decoder()
     np.testing.assert_array_equal(one.append(IDS[:8]), other.append(IDS[:8]))
