@@ -13,6 +13,7 @@ import pytest
 
 import pocketgpt
 from pocketgpt.engine import plugins
+from pocketgpt.engine.probe import why_inactive
 
 from ..conftest import Cli
 
@@ -53,6 +54,16 @@ def test_what_self_tests_found_is_shown(cli: Cli, tiny_folder: Path) -> None:
     code, text, _ = cli("devices", tiny_folder, "--json")
     (first, *_) = json.loads(text)["providers"]
     assert first["selftests"][0]["differences"] == tested.differences
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")  # ONNX Runtime's own
+def test_a_built_in_provider_that_fails_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [cuda, cpu])
+    found = {one.name: one for one in pocketgpt.devices().providers}
+    assert (found["cuda"].available, found["cpu"].available) == (False, True)
+    assert str(found["cuda"].missing).startswith("it does not become active")
+    assert why_inactive(cpu) is None
 
 
 def test_two_wheels_in_one_folder_are_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

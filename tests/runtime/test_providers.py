@@ -224,7 +224,8 @@ def test_a_library_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
 def test_onnxruntimes_own_reason_is_read_from_its_log() -> None:
     log = (
         "\x1b[0;93m2026-01-01 [W:onnxruntime:Default, a.cc:1 F] no such device\x1b[m\n"
-        "\x1b[1;31m2026-01-01 [E:onnxruntime:Default, b.cc:2 G] libcublas.so.12 is missing\x1b[m\n"
+        "\x1b[1;31m2026-01-01 [E:onnxruntime:Default, b.cc:2 G] /src/bridge.cc:9 "
+        "Get() [ONNXRuntimeError] : 1 : FAIL : libcublas.so.12 is missing\x1b[m\n"
         "2026-01-01 [W:onnxruntime:Default, c.cc:3 H] Failed to create it\n"
     )
     assert last_reason(log) == "libcublas.so.12 is missing"

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 _LINE = re.compile(r"\[([EW]):[^\]]*\] (.*)")
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_CODE = re.compile(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ")  # and the function it comes from
 _LONGEST = 400
 _STDERR = 2  # the process's, which native code writes to; Python's own may be another
 
@@ -42,5 +43,5 @@ def last_reason(log: str) -> str | None:
     for wanted in "EW":
         texts = [text for severity, text in found if severity == wanted]
         if texts:
-            return " ".join(texts[-1].split())[:_LONGEST]
+            return " ".join(_CODE.sub("", texts[-1]).split())[:_LONGEST]
     return None

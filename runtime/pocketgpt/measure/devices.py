@@ -9,8 +9,9 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from ..engine.plugins import ep_devices, installed_plugins, load_library
-from ..engine.providers import SHORT_NAMES, advice, short_name
+from ..engine.plugins import ep_devices, installed_plugins, load_library, plugin_devices
+from ..engine.probe import why_inactive
+from ..engine.providers import CPU, SHORT_NAMES, advice, short_name
 from ..engine.verdicts import SelfTest, describe, remembered
 from ..errors import ProviderError
 from ..folder.file_record import hash_of
@@ -27,9 +28,9 @@ class ProviderState:
     Attributes:
         name: its short name, for `load(provider=...)`.
         provider: ONNX Runtime's name.
-        available: whether it can be asked for.
+        available: whether it can be asked for, and becomes active.
         devices: what it would run on, as far as ONNX Runtime tells.
-        missing: where it is not available, which package brings it, or why its library fails.
+        missing: where it is not available, which package brings it, or why it fails.
         variants: those that suit it, the best first: of the folder's where one was given.
         selftests: what was found on the folder's variants, the newest first.
     """
@@ -71,7 +72,11 @@ def devices(folder: str | os.PathLike[str] | None = None) -> Devices:
     for device in ep_devices():
         found[device.ep_name].append(describe(device))
     there = {*ort.get_available_providers(), *found} - {_REMOTE}
+    for name in there - {CPU}:
+        if not plugin_devices(name) and (why := why_inactive(name)):
+            broken[name] = why
     names = dict.fromkeys([*SHORT_NAMES.values(), *sorted({*there, *broken})])
+    there -= {name for name in broken if not plugin_devices(name)}
     verdicts = remembered(_graphs(manifest)) if manifest else []
     states = tuple(
         ProviderState(
