@@ -2,8 +2,8 @@
 
 from . import _telemetry  # noqa: F401  # first: it has to come before onnxruntime
 from ._version import __version__
+from .engine.assignment import Assignment
 from .engine.decoder import Decoder
-from .engine.placement import Placement
 from .engine.verdicts import SelfTest
 from .errors import (
     AdapterError,
@@ -37,6 +37,7 @@ from .tasks.classify import Classification
 
 __all__ = [
     "AdapterError",
+    "Assignment",
     "BatchStream",
     "Benchmark",
     "CheckpointError",
@@ -57,7 +58,6 @@ __all__ = [
     "OperatorTime",
     "OptionError",
     "Phase",
-    "Placement",
     "PocketGPTError",
     "Profile",
     "ProofError",

@@ -275,7 +275,7 @@ def load(
             other chunks of 24 tokens or more: q8 is the fastest at that, int8 and q4 at single
             tokens. The two have to be made with the same calibration text. It takes the memory of
             both.
-        strict: refuse a provider that leaves nodes of the graph to the CPU; `model.placement` names
+        strict: refuse a provider that leaves nodes of the graph to the CPU; `model.assignment` names
             them otherwise.
         selftest: test whether a provider other than the CPU computes what the manifest says the CPU
             does, once for each graph, provider, device and ONNX Runtime: what was found is kept in

@@ -49,8 +49,8 @@ def test_it_is_found_and_says_what_the_cpu_says(name: str) -> None:
         FOLDER, provider=name, strict=True, progress=lambda *given: seen.append(given)
     )
     assert len(seen) == 5
-    assert model.placement is not None
-    assert model.placement.cpu_nodes == ()
+    assert model.assignment is not None
+    assert model.assignment.cpu_nodes == ()
     cpu = pocketgpt.load(FOLDER, "fp32")
     for prompt in ("Once upon a time", "The old man"):
         expected = cpu.generate(prompt, max_new_tokens=8)

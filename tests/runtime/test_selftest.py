@@ -296,10 +296,10 @@ def test_what_falls_to_the_cpu_is_named_and_strict_refuses_it(
     tiny_folder: Path, device: str
 ) -> None:
     model = pocketgpt.load(tiny_folder, "fp32", provider=device)
-    assert model.placement is not None
-    assert model.placement.nodes == {"CPUExecutionProvider": len(model.placement.cpu_nodes)}
-    assert any(node.startswith("GroupQueryAttention ") for node in model.placement.cpu_nodes)
-    assert pocketgpt.load(tiny_folder, "fp32").placement is None
+    assert model.assignment is not None
+    assert model.assignment.nodes == {"CPUExecutionProvider": len(model.assignment.cpu_nodes)}
+    assert any(node.startswith("GroupQueryAttention ") for node in model.assignment.cpu_nodes)
+    assert pocketgpt.load(tiny_folder, "fp32").assignment is None
     with pytest.raises(ProviderError, match=r"cannot run all of .*: .* 2 GroupQueryAttention"):
         pocketgpt.load(tiny_folder, "fp32", provider=device, strict=True)
     assert pocketgpt.load(tiny_folder, "fp32", strict=True).variant == "fp32"

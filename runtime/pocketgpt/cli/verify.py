@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..engine.placement import Placement
+from ..engine.assignment import Assignment
 from ..engine.verdicts import SelfTest
 from ..errors import OptionError, ProofError
 from ..extras import needs_extra
@@ -109,6 +109,6 @@ def _show_test(test: SelfTest) -> None:
         f"a logit may differ by {test.allowed:.1e} from the CPU's; tested in {test.seconds:.2f} s",
     ]
     if test.nodes:
-        lines.append(str(Placement(test.nodes, test.cpu_nodes)))
+        lines.append(str(Assignment(test.nodes, test.cpu_nodes)))
     for line in lines:
         result_console.print(line, highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from ..errors import InferenceError
 from ..folder.config import ModelConfig
 from ..folder.opening import OpenFolder
 from .adapters import Adapter, read_adapter
+from .assignment import Assignment, check_used, read_assignment
 from .buffers import Buffers, HostBuffers
 from .contract import ATTENTION_MASK, INPUT_IDS, QUERY_LENGTHS, Array, Contract, read_contract
 from .decoder import Decoder
@@ -19,7 +20,6 @@ from .fused import FusedPasses
 from .ort_session import open_session, run_feeds
 from .paired import PairedPasses
 from .passes import Passes
-from .placement import Placement, check_used, read_placement
 from .portable import PortablePasses
 from .providers import Provider, find_provider
 from .ragged import ragged_form
@@ -33,7 +33,7 @@ class Graph:
     Attributes:
         config: the model's shape.
         contract: what kind of graph it is.
-        placement: where its nodes are; None on the CPU, or where ONNX Runtime does not tell.
+        assignment: where its nodes are; None on the CPU, or where ONNX Runtime does not tell.
         chunks: another variant's, which long chunks of a decoder's texts are to go through.
     """
 
@@ -52,7 +52,7 @@ class Graph:
         """
         self.config = config
         self.contract: Contract = read_contract(session, config, where, adapters=adapters)
-        self.placement: Placement | None = read_placement(session)
+        self.assignment: Assignment | None = read_assignment(session)
         self.chunks: Graph | None = None
         self._session = session
 
@@ -149,7 +149,7 @@ def open_variant(
     opened.check_kind(graph.contract.kind)
     if selftest:
         found = find_provider(provider)
-        check_provider(opened, found, graph.decoder, graph.placement, progress)
+        check_provider(opened, found, graph.decoder, graph.assignment, progress)
     if chunks is not None:
         graph.chunks = open_variant(
             chunks, provider, threads, strict=strict, selftest=selftest, progress=progress
@@ -206,5 +206,5 @@ def open_graph(
         strict=strict,
     )
     graph = Graph(session, config, path, adapters=adapters)
-    check_used(graph.placement, find_provider(provider).name, config.n_layer, path)
+    check_used(graph.assignment, find_provider(provider).name, config.n_layer, path)
     return graph

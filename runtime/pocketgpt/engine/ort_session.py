@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from .. import validate
 from ..errors import InferenceError, ModelFolderError, ProviderError
+from .assignment import NO_CPU, RECORD, read_assignment
 from .native_log import said_while
 from .ort_errors import reason
-from .placement import NO_CPU, RECORD, read_placement
 from .providers import Found, Provider, check_active, find_provider
 from .threads import physical_cores
 
@@ -76,7 +76,7 @@ def open_session(
         if not strict:
             raise
         session = open_once()  # what fails for another reason says so now
-        fell = read_placement(session)
+        fell = read_assignment(session)
     inactive = found.name not in session.get_providers()
     check_active(found, session, said_while(open_once) if inactive else None)
     if fell is not None:

@@ -13,8 +13,8 @@ import onnxruntime as ort
 from ..errors import ModelFolderError, ProviderError, ProviderWarning
 from ..folder.fingerprint import Fingerprint
 from ..folder.opening import OpenFolder
+from .assignment import Assignment
 from .decoder import Decoder
-from .placement import Placement
 from .providers import Found
 from .selftest import VERSION, Progress, allowed, differences
 from .verdicts import SelfTest, device_of, key_of, recall, remember
@@ -24,7 +24,7 @@ def check_provider(
     opened: OpenFolder,
     found: Found,
     new_decoder: Callable[[int], Decoder],
-    placement: Placement | None,
+    assignment: Assignment | None,
     progress: Progress | None = None,
 ) -> None:
     """Test an open variant on its provider, unless that is the CPU or was found right already.
@@ -40,7 +40,7 @@ def check_provider(
         return
     verdict = recall(_key(opened, found, fingerprint))
     if verdict is None:
-        verdict = run_selftest(opened, found, new_decoder, placement, progress, to_the_end=False)
+        verdict = run_selftest(opened, found, new_decoder, assignment, progress, to_the_end=False)
     if verdict.failed:
         raise ProviderError(verdict.line)
 
@@ -49,7 +49,7 @@ def run_selftest(
     opened: OpenFolder,
     found: Found,
     new_decoder: Callable[[int], Decoder],
-    placement: Placement | None,
+    assignment: Assignment | None,
     progress: Progress | None = None,
     *,
     to_the_end: bool = True,
@@ -60,7 +60,7 @@ def run_selftest(
         opened: the folder and the variant.
         found: the provider.
         new_decoder: gives a decoder of so many texts.
-        placement: where the graph's nodes are.
+        assignment: where the graph's nodes are.
         progress: called with (what is done now, checks done, checks in all).
         to_the_end: whether to run all checks, even if one has failed.
 
@@ -84,8 +84,8 @@ def run_selftest(
         onnxruntime=ort.__version__,
         differences=off,
         allowed=limit,
-        nodes=dict(placement.nodes) if placement else {},
-        cpu_nodes=placement.cpu_nodes if placement else (),
+        nodes=dict(assignment.nodes) if assignment else {},
+        cpu_nodes=assignment.cpu_nodes if assignment else (),
         seconds=time.perf_counter() - begin,
         time=time.time(),
     )

@@ -13,9 +13,9 @@ from typing import Any, Self, Unpack, overload
 
 from .. import validate
 from ..engine.adapters import Adapter, adapter_paths
+from ..engine.assignment import Assignment
 from ..engine.decoder import Decoder
 from ..engine.graph import Graph, open_variant
-from ..engine.placement import Placement
 from ..engine.providers import Provider, find_provider
 from ..engine.selftest import Progress
 from ..errors import OptionError, ProviderWarning
@@ -187,12 +187,12 @@ class TextGenerator:
         return model
 
     @property
-    def placement(self) -> Placement | None:
+    def assignment(self) -> Assignment | None:
         """Where its graph's nodes run, those that fell to the CPU by name.
 
         None on the CPU, or where ONNX Runtime is too old to tell.
         """
-        return self.graph.placement
+        return self.graph.assignment
 
     @property
     def kv_cache(self) -> str:

@@ -48,4 +48,4 @@ def selftest(
     opened = open_folder(folder, variant, provider=found.name)
     graph = open_variant(opened, provider, threads, strict=strict, selftest=False)
     opened.check_unchanged()
-    return run_selftest(opened, found, graph.decoder, graph.placement, progress)
+    return run_selftest(opened, found, graph.decoder, graph.assignment, progress)

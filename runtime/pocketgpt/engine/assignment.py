@@ -17,7 +17,7 @@ NO_CPU = "session.disable_cpu_ep_fallback"
 
 
 @dataclass(frozen=True)
-class Placement:
+class Assignment:
     """How many nodes run where, by ONNX Runtime's names; of those on the CPU operator and name.
 
     Of what a built-in provider took, some versions tell nothing; what fell to the CPU they tell.
@@ -35,7 +35,7 @@ class Placement:
         return f"{fell}: {kinds}" if kinds else fell
 
 
-def read_placement(session: ort.InferenceSession) -> Placement | None:
+def read_assignment(session: ort.InferenceSession) -> Assignment | None:
     """Return where an open session's nodes are; None on the CPU, or where ONNX Runtime is too old.
 
     A provider that compiles takes several nodes as one; they are counted as the graph has them.
@@ -51,21 +51,21 @@ def read_placement(session: ort.InferenceSession) -> Placement | None:
             nodes[subgraph.ep_name] += 1
             if subgraph.ep_name == CPU:
                 cpu_nodes.append(f"{node.op_type} {node.name}")
-    return Placement(dict(nodes), tuple(cpu_nodes))
+    return Assignment(dict(nodes), tuple(cpu_nodes))
 
 
-def check_used(placement: Placement | None, provider: str, n_layer: int, where: object) -> None:
+def check_used(assignment: Assignment | None, provider: str, n_layer: int, where: object) -> None:
     """Check that a provider computes something: that not all of the layers' products fell back.
 
     Raises:
         ProviderError: they did.
     """
-    if placement is None:
+    if assignment is None:
         return
-    operators = [node.split()[0] for node in placement.cpu_nodes]
+    operators = [node.split()[0] for node in assignment.cpu_nodes]
     products = [name for name in operators if "MatMul" in name or "Gemm" in name]
     if len(products) >= n_layer * len(PRODUCTS):
         raise ProviderError(
-            f"provider {provider!r} leaves the products of {where} to the CPU: {placement}; a "
+            f"provider {provider!r} leaves the products of {where} to the CPU: {assignment}; a "
             "portable graph may suit it (export --graph portable)"
         )
