@@ -10,6 +10,7 @@ WHEELS_webgpu := onnxruntime-webgpu==1.27.0
 WHEELS_openvino := onnxruntime-openvino==1.24.1 openvino==2025.4.1
 WHEELS_cuda := onnxruntime-gpu[cuda,cudnn]
 on-device = POCKETGPT_DEVICE=$(1) POCKETGPT_FOLDERS=build/devices $(2) .venv-$(1)/bin/python -m pytest -m device tests/devices
+PLUGINS := .venv-plugins
 BENCH := .venv-bench
 SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installed,$(wildcard benchmarks/systems/requirements/*.txt)) \
 	$(BENCH)/transformersjs/.packages
@@ -18,7 +19,7 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF # llama.cpp without its half that sees an
 MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow soak test-matrix test-webgpu test-openvino test-cuda bench bench-quick bench-large bench-quality bench-runtime lint format types check build clean
+.PHONY: help setup demo test test-slow soak test-matrix test-webgpu test-openvino test-cuda test-plugins bench bench-quick bench-large bench-quality bench-runtime lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -72,6 +73,17 @@ test-cuda: .venv-cuda/.installed build/devices/.made ## test decoding on an Nvid
 build/devices/.made: tests/devices/folders.py | setup
 	$(BIN)/python tests/devices/folders.py $(@D)
 	@touch $@
+test-plugins: build/portable/onnx/model.onnx $(PLUGINS)/.installed ## run a model on providers that are libraries of their own, ggml's and OpenVINO's
+	$(PLUGINS)/bin/python -m pytest tests/plugins
+
+$(PLUGINS)/.installed: pyproject.toml
+	test -x $(PLUGINS)/bin/python || $(PYTHON) -m venv $(PLUGINS)
+	$(PLUGINS)/bin/python -m pip install --disable-pip-version-check \
+		onnxruntime-ggml==0.2.0 onnxruntime-ep-openvino==1.8.1 pytest -e '.[cli]'
+	@touch $@
+
+build/portable/onnx/model.onnx: | setup
+	$(BIN)/pocketgpt export models/pocket-tales build/portable --graph portable
 
 bench: $(MEASURED) $(SYSTEMS) ## measure our speed, memory and quality and other systems', side by side; write docs/benchmarks.md
 	$(BIN)/python benchmarks/speed.py build/speed $(ARGS)
@@ -111,8 +123,7 @@ $(BENCH)/transformersjs/.packages: benchmarks/systems/requirements/transformersj
 		echo "transformers.js cannot be installed: its rows in the table will say so" >&2
 	@touch $@
 
-bench-quality: build/pocket-tales/onnx/model.onnx $(SYSTEMS) ## measure what every way of rounding loses, and other tools', on the bundled checkpoint
-	test -d build/portable || $(BIN)/pocketgpt export models/pocket-tales build/portable --graph portable
+bench-quality: build/pocket-tales/onnx/model.onnx build/portable/onnx/model.onnx $(SYSTEMS) ## measure what every way of rounding loses, and other tools', on the bundled checkpoint
 	$(BIN)/python benchmarks/peers.py models/pocket-tales build/pocket-tales build/peers.json
 	$(BIN)/python benchmarks/quality.py build/pocket-tales --portable build/portable \
 		--peers build/peers.json --table build/quality.md --plot docs/quality.svg

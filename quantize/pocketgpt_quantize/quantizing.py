@@ -12,8 +12,10 @@ from shutil import disk_usage
 
 from pocketgpt import OptionError, QuantizationError
 from pocketgpt.engine.graph import Graph
+from pocketgpt.engine.selftest import take_fingerprint
 from pocketgpt.folder.atomic import os_error_line, staging_folder
 from pocketgpt.folder.config import HEAD_MULTIPLE
+from pocketgpt.folder.fingerprint import Fingerprint
 from pocketgpt.folder.manifest import Int8Cache, Variant, variant_path
 from pocketgpt.folder.opening import OpenFolder, open_folder
 from pocketgpt.text.tokenizer import Tokenizer
@@ -183,21 +185,32 @@ def _measure(
     graphs |= {cached.title: cached.open for cached in caches.values()}
     figures, token_ids = _figures(opened, staging, graphs, evaluation.content, progress)
 
-    def tolerance(title: str) -> float:
+    def tolerance(title: str, graph: Graph) -> float:
         chunking = partial(progress, f"chunking {title}") if progress else None
-        return measure_tolerance(graphs[title](), token_ids, chunking)
+        return measure_tolerance(graph, token_ids, chunking)
 
     entries = {}
     for name, entry in {FP32: opened.record, **made}.items():
         measured = replace(entry, quality=figures[name], evaluation_sha256=evaluation.sha256)
         if name in made:
-            measured = replace(measured, tolerance=tolerance(name))
+            graph = graphs[name]()
+            fingerprint = _fingerprint(graph, opened.record.fingerprint)
+            measured = replace(measured, tolerance=tolerance(name, graph), fingerprint=fingerprint)
+            del graph  # one is open at once
         if name in caches:
             title = caches[name].title
-            cache = Int8Cache(caches[name].record, figures[title], tolerance(title))
+            moved = tolerance(title, graphs[title]())
+            cache = Int8Cache(caches[name].record, figures[title], moved)
             measured = replace(measured, int8_cache=kept_cache(measured, cache))
         entries[name] = measured
     return entries
+
+
+def _fingerprint(graph: Graph, fp32: Fingerprint | None) -> Fingerprint | None:
+    """Return what a variant says to the prompts of fp32's fingerprint; None where that has none."""
+    if fp32 is None:
+        return None
+    return take_fingerprint(graph.decoder, [answer.prompt for answer in fp32.answers])
 
 
 def _figures(

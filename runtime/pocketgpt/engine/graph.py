@@ -13,6 +13,7 @@ from ..errors import InferenceError
 from ..folder.config import ModelConfig
 from ..folder.opening import OpenFolder
 from .adapters import Adapter, read_adapter
+from .assignment import Assignment, check_used, read_assignment
 from .buffers import DeviceBuffers, HostBuffers
 from .captured import uncaptured
 from .contract import (
@@ -34,8 +35,10 @@ from .paired import PairedPasses
 from .passes import Passes
 from .placement import Placement, read_placement
 from .portable import PortablePasses
-from .providers import Provider
+from .providers import Provider, find_provider
 from .ragged import ragged_form
+from .selftest import Progress
+from .trust import check_provider
 
 KERNELS_OWN = 8  # bits at most: such weights are laid out anew, or other kernels compute
 
@@ -46,6 +49,7 @@ class Graph:
     Attributes:
         config: the model's shape.
         contract: what kind of graph it is.
+        assignment: where its nodes are; None on the CPU, or where ONNX Runtime does not tell.
         chunks: another variant's, which long chunks of a decoder's texts are to go through.
         chunk: how many tokens its decoders take at once, at most; None for as many as is fastest.
         placement: where the session keeps keys and values.
@@ -67,6 +71,7 @@ class Graph:
         """
         self.config = config
         self.contract: Contract = read_contract(session, config, where, adapters=adapters)
+        self.assignment: Assignment | None = read_assignment(session)
         self.chunks: Graph | None = None
         self.chunk: int | None = None
         self.placement: Placement = read_placement(session)
@@ -193,13 +198,25 @@ def open_variant(
     chunks: OpenFolder | None = None,
     *,
     low_memory: bool = False,
+    strict: bool = False,
+    selftest: bool = True,
+    progress: Progress | None = None,
 ) -> Graph:
-    """Open a variant's graph for decoding; `chunks` is the one that computes long chunks, if any.
+    """Open a variant's graph for decoding, and test what runs it, if that is not the CPU.
 
-    With `low_memory`, float weights have no second copy laid out for speed, and chunks are small.
+    Args:
+        opened: the folder and the variant.
+        provider: as for `pocketgpt.load`.
+        threads: as for `pocketgpt.load`.
+        chunks: the variant that computes long chunks, if any.
+        low_memory: whether float weights are to have no second copy laid out for speed, and chunks
+            are to be small.
+        strict: as for `pocketgpt.load`.
+        selftest: as for `pocketgpt.load`.
+        progress: as for `pocketgpt.load`.
 
     Raises:
-        ProviderError: the provider is not in this ONNX Runtime, or did not become active.
+        ProviderError: the provider is not in this ONNX Runtime, did not become active, or is wrong.
         ModelFolderError: ONNX Runtime cannot load a graph, or it is not what the folder says.
     """
     graph = open_graph(
@@ -210,11 +227,23 @@ def open_variant(
         sparing=low_memory and min(opened.record.bits.values(), default=32) > KERNELS_OWN,
         adapters=opened.adapters,
         ragged=True,
+        strict=strict,
     )
     opened.check_kind(graph.contract.kind)
     graph.chunk = SMALL_CHUNK if low_memory else None
+    if selftest:
+        found = find_provider(provider)
+        check_provider(opened, found, graph.decoder, graph.assignment, progress)
     if chunks is not None:
-        graph.chunks = open_variant(chunks, provider, threads, low_memory=low_memory)
+        graph.chunks = open_variant(
+            chunks,
+            provider,
+            threads,
+            low_memory=low_memory,
+            strict=strict,
+            selftest=selftest,
+            progress=progress,
+        )
         chunks.check_unchanged()
     return graph
 
@@ -230,6 +259,7 @@ def open_graph(
     adapters: bool = False,
     ragged: bool = False,
     weights_folder: Path | None = None,
+    strict: bool = False,
 ) -> Graph:
     """Open a graph, in a model folder or bare.
 
@@ -243,6 +273,7 @@ def open_graph(
         adapters: whether the graph has places for adapters.
         ragged: whether to let rows have chunks of different lengths, where it can be.
         weights_folder: where its weights lie, if not beside it.
+        strict: as for `pocketgpt.load`.
 
     Raises:
         OptionError: `threads` is no whole number above 0, or the provider cannot be read.
@@ -262,5 +293,8 @@ def open_graph(
         profile=profile,
         weights_folder=(weights_folder or path.parent) if content else None,
         name=path,
+        strict=strict,
     )
-    return Graph(session, config, path, adapters=adapters, provider=provider)
+    graph = Graph(session, config, path, adapters=adapters, provider=provider)
+    check_used(graph.assignment, find_provider(provider).name, config.n_layer, path)
+    return graph

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from ..errors import ModelFolderError, VariantNotFoundError
 from .fields import is_line, is_number, is_numbers, is_sha256, is_whole, require
 from .file_record import FileRecord, check_files
+from .fingerprint import Fingerprint
 from .json_file import read_json_object
 from .paths import check_inside, is_plain_name
 
@@ -76,8 +77,9 @@ class Variant:
     in chunks, token by token); a greedy token differs only where it covers the margin. fp32
     promises the same tokens: None. `basis` names what keys and values were folded by: those of
     variants of one basis mean the same. `block_size` is how many weights of a layer share a scale,
-    where they lie in blocks. `int8_cache`, if there is one, is the same variant with an
-    8-bit cache.
+    where they lie in blocks. `int8_cache`, if there is one, is the same variant with an 8-bit
+    cache. `fingerprint` is what it says to a few prompts, by which devices are tested; folders of
+    older versions have none.
 
     Raises:
         ValueError: a field is of a wrong type or out of range.
@@ -96,6 +98,7 @@ class Variant:
     int8_cache: Int8Cache | None = None
     basis: str | None = None
     block_size: int | None = None
+    fingerprint: Fingerprint | None = None
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -324,6 +327,8 @@ def _manifest_of(fields: Mapping[str, Any], *, whole: bool = True) -> Manifest:
             record = _record_of(FileRecord, cache["graph"])
             cache = _record_of(Int8Cache, {**cache, "graph": record})
         parts = {"files": files, "adapter_graph": adapters, "int8_cache": cache}
+        fingerprint = variant.get("fingerprint")
+        parts["fingerprint"] = None if fingerprint is None else Fingerprint.of_json(fingerprint)
         variants[name] = _record_of(Variant, {**variant, **parts})
     companions = tuple(_record_of(FileRecord, record) for record in fields.get("companions", ()))
     installing = fields.get("installing")
