@@ -5,6 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MATRIX := .venv-transformers5
+# What `make test-DEVICE` installs in the place of onnxruntime, in .venv-DEVICE.
+WHEELS_webgpu := onnxruntime-webgpu==1.27.0
+WHEELS_openvino := onnxruntime-openvino==1.24.1 openvino==2025.4.1
+WHEELS_cuda := onnxruntime-gpu[cuda,cudnn]
+on-device = POCKETGPT_DEVICE=$(1) POCKETGPT_FOLDERS=build/devices $(2) .venv-$(1)/bin/python -m pytest -m device tests/devices
+PLUGINS := .venv-plugins
 BENCH := .venv-bench
 SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installed,$(wildcard benchmarks/systems/requirements/*.txt)) \
 	$(BENCH)/transformersjs/.packages
@@ -28,7 +34,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow soak test-matrix test-onnxruntime test-arm64 test-wheels bench bench-boards bench-quick bench-large bench-quality bench-runtime lint format types check build clean
+.PHONY: help setup demo test test-slow soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -117,6 +123,38 @@ bench-boards: build/pocket-tales/onnx/model_q4.onnx ## instructions, memory and 
 	$(BIN)/python benchmarks/boards.py build/pocket-tales build/boards.json --wheels
 	$(BIN)/python benchmarks/boards.py build/pocket-tales build/boards.json --write docs/boards.md
 
+test-webgpu: .venv-webgpu/.installed build/devices/.made ## test the cache on WebGPU, without a GPU by Chromium's SwiftShader
+	$(call on-device,webgpu,.venv-webgpu/bin/python tests/devices/swiftshader.py build/devices)
+
+test-openvino: .venv-openvino/.installed build/devices/.made ## test decoding by OpenVINO on the CPU
+	$(call on-device,openvino)
+
+test-cuda: .venv-cuda/.installed build/devices/.made ## test decoding on an Nvidia GPU
+	@nvidia-smi >/dev/null 2>&1 || echo "no Nvidia GPU here (nvidia-smi finds none): these tests are skipped" >&2
+	$(call on-device,cuda)
+
+.venv-webgpu/.installed .venv-openvino/.installed .venv-cuda/.installed: .venv-%/.installed: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check $(WHEELS_$*) numpy tokenizers typer rich pytest
+	$(@D)/bin/python -m pip install --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+build/devices/.made: tests/devices/folders.py | setup
+	$(BIN)/python tests/devices/folders.py $(@D)
+	@touch $@
+
+test-plugins: build/portable/onnx/model.onnx $(PLUGINS)/.installed ## run a model on providers that are libraries of their own, ggml's and OpenVINO's
+	$(PLUGINS)/bin/python -m pytest tests/plugins
+
+$(PLUGINS)/.installed: pyproject.toml
+	test -x $(PLUGINS)/bin/python || $(PYTHON) -m venv $(PLUGINS)
+	$(PLUGINS)/bin/python -m pip install --disable-pip-version-check \
+		onnxruntime-ggml==0.2.0 onnxruntime-ep-openvino==1.8.1 pytest -e '.[cli]'
+	@touch $@
+
+build/portable/onnx/model.onnx: | setup
+	$(BIN)/pocketgpt export models/pocket-tales build/portable --graph portable
+
 bench: $(MEASURED) $(SYSTEMS) ## measure our speed, memory and quality and other systems', side by side; write docs/benchmarks.md
 	$(BIN)/python benchmarks/speed.py build/speed $(ARGS)
 	$(BIN)/python benchmarks/report.py build/speed --docs docs --readme README.md
@@ -155,8 +193,7 @@ $(BENCH)/transformersjs/.packages: benchmarks/systems/requirements/transformersj
 		echo "transformers.js cannot be installed: its rows in the table will say so" >&2
 	@touch $@
 
-bench-quality: build/pocket-tales/onnx/model.onnx $(SYSTEMS) ## measure what every way of rounding loses, and other tools', on the bundled checkpoint
-	test -d build/portable || $(BIN)/pocketgpt export models/pocket-tales build/portable --graph portable
+bench-quality: build/pocket-tales/onnx/model.onnx build/portable/onnx/model.onnx $(SYSTEMS) ## measure what every way of rounding loses, and other tools', on the bundled checkpoint
 	$(BIN)/python benchmarks/peers.py models/pocket-tales build/pocket-tales build/peers.json
 	$(BIN)/python benchmarks/quality.py build/pocket-tales --portable build/portable \
 		--peers build/peers.json --table build/quality.md --plot docs/quality.svg
@@ -164,6 +201,7 @@ bench-quality: build/pocket-tales/onnx/model.onnx $(SYSTEMS) ## measure what eve
 bench-runtime: build/gpt2 ## the runtime's overhead and chunks of prefill, on GPT-2's shape
 	$(BIN)/python benchmarks/overhead.py build/gpt2
 	$(BIN)/python benchmarks/prefill.py build/gpt2
+	$(BIN)/python benchmarks/spin.py build/gpt2
 	$(BIN)/python benchmarks/speculation.py build/gpt2
 
 lint: setup ## check style and formatting with ruff

@@ -20,7 +20,8 @@ from transformers import (
 
 from pocketgpt import CheckpointError, OptionError, ProofError, __version__
 from pocketgpt.engine.graph import open_graph
-from pocketgpt.folder.atomic import os_error_line, sha256, write_json
+from pocketgpt.engine.selftest import prompts_of, take_fingerprint
+from pocketgpt.folder.atomic import os_error_line, write_json
 from pocketgpt.folder.config import (
     CONFIG,
     GENERATION_CONFIG,
@@ -28,6 +29,7 @@ from pocketgpt.folder.config import (
     read_config,
     read_generation_defaults,
 )
+from pocketgpt.folder.file_record import sha256
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.manifest import (
     GRAPHS,
@@ -128,13 +130,9 @@ def export(
     try:
         with staging_for(folder) as staging:
             written = _write(load, kind, adapters, staging, step)
-            manifest = replace(
-                written.manifest, tokenizer=None if tokenizer is None else str(tokenizer)
-            )
             with step("proving it equals PyTorch"):
-                proof, remarks = _prove(staging, written, load)
-                remarks = (*manifest.remarks, *remarks)
-                manifest = replace(manifest, proof=proof, remarks=remarks)
+                manifest = _prove(staging, written, load)
+            manifest = replace(manifest, tokenizer=None if tokenizer is None else str(tokenizer))
             write_manifest(staging, manifest)
             install(staging, folder)
     except OSError as error:
@@ -196,10 +194,9 @@ def _write(
     return _Written(manifest, Asked(reference, adapted), loaded.tokenizer)
 
 
-def _prove(
-    staging: Path, written: _Written, load: Callable[[], Checkpoint]
-) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Return what the proof found, and a line where float32 itself had to be looked at."""
+def _prove(staging: Path, written: _Written, load: Callable[[], Checkpoint]) -> Manifest:
+    """Return the manifest with what the proof found, and with what the proven graph says to a few
+    prompts, by which devices will be tested."""
     config = read_config(staging)
     graph = open_graph(staging / variant_path("fp32"), config)
     tokenizer = Tokenizer(staging / TOKENIZER, config.vocab_size)
@@ -217,7 +214,12 @@ def _prove(
     proven = prove_beyond_float32(run, written.asked, load)
     if proven.failed:
         raise ProofError(proven.failed[0])
-    return proven.found, proven.remarks
+    random, text = (case.ids for case in written.asked.reference.context)
+    fingerprint = take_fingerprint(graph.decoder, prompts_of(random, text))
+    manifest = written.manifest
+    fp32 = replace(manifest.variants["fp32"], fingerprint=fingerprint)
+    remarks = (*manifest.remarks, *proven.remarks)
+    return replace(manifest.with_variant("fp32", fp32), proof=proven.found, remarks=remarks)
 
 
 def _choose_graph(graph: GraphKind | None, loaded: Checkpoint) -> GraphKind:

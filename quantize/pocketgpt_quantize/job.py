@@ -35,8 +35,9 @@ class Job:
     """A variant to make from the fp32 one of a folder that was `opened` with it, in `staging`.
 
     `calibration` is the text for makers that look at one, None for the others; `max_loss` the rise
-    of perplexity that the gate will allow; `progress` is called with (what is done now, units done,
-    units in all).
+    of perplexity that the gate will allow; `block_size` how many weights of a layer are to share a
+    scale, None for the recipe's own number; `progress` is called with (what is done now, units
+    done, units in all).
     """
 
     name: str
@@ -44,6 +45,7 @@ class Job:
     staging: Path
     max_loss: float
     calibration: Text | None = None
+    block_size: int | None = None
     progress: Progress | None = None
 
     @property
@@ -108,7 +110,12 @@ class Job:
             write_adapter_graph(model, source, self.staging / adapter_graph_path(self.name))
 
     def made(
-        self, bits: Mapping[str, int], *, method: str | None = None, basis: str | None = None
+        self,
+        bits: Mapping[str, int],
+        *,
+        method: str | None = None,
+        basis: str | None = None,
+        block_size: int | None = None,
     ) -> Variant:
         """Return the manifest entry of the files that now lie at `target`.
 
@@ -116,6 +123,7 @@ class Job:
             bits: the stored bits of every weight matrix, by name.
             method: how the weights were rounded.
             basis: of its keys and values.
+            block_size: how many weights of a layer share a scale.
         """
         return Variant(
             files=record_files(self.staging, self.name),
@@ -123,5 +131,6 @@ class Job:
             method=method,
             adapter_graph=record_adapter_graph(self.staging, self.name),
             basis=basis,
+            block_size=block_size,
             calibration_sha256=self.calibration.sha256 if self.calibration else None,
         )

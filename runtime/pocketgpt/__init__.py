@@ -2,7 +2,9 @@
 
 from . import _telemetry  # noqa: F401  # first: it has to come before onnxruntime
 from ._version import __version__
+from .engine.assignment import Assignment
 from .engine.decoder import Decoder
+from .engine.verdicts import SelfTest
 from .errors import (
     AdapterError,
     CheckpointError,
@@ -13,6 +15,7 @@ from .errors import (
     PocketGPTError,
     ProofError,
     ProviderError,
+    ProviderWarning,
     QuantizationError,
     SessionError,
     VariantNotFoundError,
@@ -21,10 +24,12 @@ from .generation.options import GenerationOptions
 from .generation.results import Counters, GenerationResult, Timings, TokenLogprobs
 from .generation.stream import BatchStream, Stream
 from .measure.bench import Benchmark, VariantSpeed, bench
+from .measure.devices import Devices, ProviderState, devices
 from .measure.evaluation import Evaluation
 from .measure.profile import OperatorTime, Phase, Profile, profile
 from .measure.score import Score
 from .measure.score_file import FileScore
+from .measure.selftest import selftest
 from .model import Model, load
 from .sessions.session import Session
 from .tasks.choose import Choice, Choices
@@ -32,6 +37,7 @@ from .tasks.classify import Classification
 
 __all__ = [
     "AdapterError",
+    "Assignment",
     "BatchStream",
     "Benchmark",
     "CheckpointError",
@@ -40,6 +46,7 @@ __all__ = [
     "Classification",
     "Counters",
     "Decoder",
+    "Devices",
     "Evaluation",
     "FileScore",
     "GenerationOptions",
@@ -55,8 +62,11 @@ __all__ = [
     "Profile",
     "ProofError",
     "ProviderError",
+    "ProviderState",
+    "ProviderWarning",
     "QuantizationError",
     "Score",
+    "SelfTest",
     "Session",
     "SessionError",
     "Stream",
@@ -66,6 +76,8 @@ __all__ = [
     "VariantSpeed",
     "__version__",
     "bench",
+    "devices",
     "load",
     "profile",
+    "selftest",
 ]

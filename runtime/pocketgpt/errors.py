@@ -8,12 +8,13 @@
     ├── AdapterError                  a LoRA adapter is damaged, of another kind, or another model's
     ├── SessionError                  a session cannot be saved or restored
     ├── InferenceError                a graph that was loaded could not be run
-    ├── ProviderError                 an execution provider is unavailable or not active
+    ├── ProviderError                 an execution provider is unavailable, not active or wrong
     ├── CheckpointError               a checkpoint cannot be exported (pocketgpt_export)
     ├── ProofError                    a graph differs from its checkpoint (pocketgpt_export)
     ├── QuantizationError             a variant cannot be made (pocketgpt_quantize)
     └── MissingExtraError             an optional dependency is not installed
 
+A ProviderWarning is none: it says that a variant is slow on a provider, or cannot be tested there.
 The command line exits with 2 for an OptionError and with 1 for every other one.
 """
 
@@ -49,7 +50,11 @@ class InferenceError(PocketGPTError):
 
 
 class ProviderError(PocketGPTError):
-    """An execution provider is unavailable, or was asked for and did not become active."""
+    """An execution provider is unavailable, did not become active, or computes wrongly."""
+
+
+class ProviderWarning(UserWarning):
+    """A variant is known to be slow on a provider, or cannot be tested there."""
 
 
 class CheckpointError(PocketGPTError):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Unpack, overload
 
 from .engine.providers import Provider
+from .engine.selftest import Progress
 from .folder.opening import KvCache
 from .generation.generator import BATCH_SIZE, TextGenerator
 from .generation.option_types import OneTextOptionsDict
@@ -240,16 +241,23 @@ def load(
     assistant: str | os.PathLike[str] | Model | None = None,
     kv_cache: KvCache = "auto",
     prefill_variant: str | None = None,
+    low_memory: bool = False,
+    strict: bool = False,
+    selftest: bool = True,
+    progress: Progress | None = None,
 ) -> Model:
     """Load a variant of a model folder.
 
     Args:
         folder: what `pocketgpt export` wrote.
-        variant: `fp32`, `int8`, `q4`, ...; None for the first that is there of int8 and
-            fp32, on an x86-64 with VNNI or AMX of q8, int8 and fp32.
-        provider: `auto` and `cpu` are ONNX Runtime's CPU provider; or one of its own names, alone
-            or with options: `("CUDAExecutionProvider", {"device_id": 1})`, which may also be
-            written `"CUDAExecutionProvider:device_id=1"`.
+        variant: `fp32`, `int8`, `q4`, ...; None for the first there is that suits the provider: on
+            the CPU of int8 and fp32, on an x86-64 with VNNI or AMX of q8, int8 and fp32; on CUDA of
+            fp16 and q4f16, of a portable folder fp32.
+        provider: `auto` and `cpu` are ONNX Runtime's CPU provider; `cuda`, `tensorrt`, `openvino`,
+            `coreml`, `directml`, `webgpu`, `qnn`, `xnnpack`, `migraphx`, or any name of its own;
+            alone or with options: `("cuda", {"device_id": 1})`, which may also be written
+            `"cuda:device_id=1"`. One that comes as a library beside onnxruntime is found where its
+            package is installed, or by `library=PATH` among the options.
         threads: threads to compute with; None for the physical cores this process may use.
         verify: check every file's sha256, not only names and sizes.
         prefix_cache_bytes: how much memory the keys and values of ended texts may keep, so that a
@@ -268,15 +276,28 @@ def load(
             other chunks of 24 tokens or more: q8 is the fastest at that, int8 and q4 at single
             tokens. The two have to be made with the same calibration text. It takes the memory of
             both.
+        low_memory: take less memory rather than less time: prompts are computed in chunks of 64
+            tokens, tokenizer and graph are read one after the other, and fp32's weights are used
+            where they lie in their file (docs/benchmarks.md).
+        strict: refuse a provider that leaves nodes of the graph to the CPU; `model.assignment`
+            names them otherwise.
+        selftest: test whether a provider other than the CPU computes what the manifest says the CPU
+            does, once for each graph, provider, device and ONNX Runtime: what was found is kept in
+            the user's cache.
+        progress: called with (what is done now, checks done, checks in all) while that runs.
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or has no such variant.
-        ProviderError: the provider is not in this ONNX Runtime, or did not become active.
+        ProviderError: the provider is not in this ONNX Runtime, did not become active, computes
+            wrongly, or leaves nodes to the CPU where it is not to.
         OptionError: `threads` or `prefix_cache_bytes` is no whole number, or too small; the
             provider's options cannot be read; the folder has no places for adapters, or no graph
             with an 8-bit cache; or the assistant has another tokenizer.
         AdapterError: an adapter is damaged, of a kind that cannot be used, or does not fit.
         MissingExtraError: adapters need safetensors.
+
+    Warns:
+        ProviderWarning: the variant is slow on the provider, or has no fingerprint to test it by.
     """
     return Model.open(
         Path(folder),
@@ -289,4 +310,8 @@ def load(
         assistant=assistant,
         kv_cache=kv_cache,
         prefill_variant=prefill_variant,
+        low_memory=low_memory,
+        strict=strict,
+        selftest=selftest,
+        progress=progress,
     )

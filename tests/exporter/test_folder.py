@@ -10,7 +10,7 @@ import pytest
 from transformers import GenerationConfig, GPT2Config, GPT2TokenizerFast
 
 import pocketgpt
-from pocketgpt.folder.atomic import sha256
+from pocketgpt.folder.file_record import sha256
 from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_export.graph.trace import MIN_ONNXRUNTIME, OPSET
 

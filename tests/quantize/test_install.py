@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import pocketgpt
-from pocketgpt.folder.atomic import os_error_line, sha256, staging_folder
+from pocketgpt.folder.atomic import os_error_line, staging_folder
+from pocketgpt.folder.file_record import sha256
 from pocketgpt.folder.manifest import read_manifest, variant_path
 from pocketgpt.folder.verification import verify_files
 from pocketgpt_quantize import install as module

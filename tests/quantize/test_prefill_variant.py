@@ -88,6 +88,6 @@ def test_what_means_something_else_is_refused(folder: Path, tmp_path: Path) -> N
 def test_the_processor_decides_what_is_opened(
     folder: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, expected: str
 ) -> None:
-    monkeypatch.setattr("pocketgpt.folder.opening.multiplies_bytes", lambda: fast)
+    monkeypatch.setattr("pocketgpt.folder.pairing.multiplies_bytes", lambda: fast)
     assert pick_variant(read_manifest(folder), None) == expected
     assert pocketgpt.load(folder).variant == expected

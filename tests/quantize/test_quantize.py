@@ -12,7 +12,7 @@ import pytest
 
 import pocketgpt
 from pocketgpt import ModelFolderError, OptionError, QuantizationError
-from pocketgpt.folder.atomic import sha256
+from pocketgpt.folder.file_record import sha256
 from pocketgpt.folder.manifest import read_manifest
 from pocketgpt_quantize import quantize
 

@@ -66,8 +66,8 @@ def test_long_prompts_go_in_chunks_of_their_own(
     model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = [result.token_ids for result in model.generate(PROMPTS, max_new_tokens=12)]
-    monkeypatch.setattr(scheduler, "PREFILL_TOGETHER", 8)
-    monkeypatch.setattr(scheduler, "PREFILL_CHUNK", 3)
+    monkeypatch.setattr(scheduler, "CHUNKS_TOGETHER", 3)
+    monkeypatch.setattr("pocketgpt.engine.decoder.PREFILL_CHUNK", 3)
     found = [result.token_ids for result in model.generate(PROMPTS, max_new_tokens=12)]
     assert found == expected
 

@@ -102,7 +102,7 @@ def test_max_time_ends_a_text_after_the_token_in_hand(model: pocketgpt.Model) ->
 def test_a_cancelled_prefill_stops_between_chunks(
     model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pocketgpt.generation.scheduler.PREFILL_CHUNK", 4)
+    monkeypatch.setattr("pocketgpt.engine.decoder.PREFILL_CHUNK", 4)
     session = model.session()
     session.append(list(range(12)))
     stream = session.stream(max_new_tokens=3)

@@ -83,7 +83,7 @@ def test_cache_holds_pytorchs_keys_and_values(
 def test_steps_write_into_the_same_buffers(tiny: pocketgpt.Model) -> None:
     feeding = tiny.new_decoder()
     feeding.step(5)
-    addresses = feeding._cache._addresses()
+    addresses = feeding._cache.addresses()
     for position in range(1, buffers.BLOCK):
         keys, values = feeding._cache.read(0, buffers.BLOCK)
         assert not keys[:, :, position:].any()
@@ -92,7 +92,7 @@ def test_steps_write_into_the_same_buffers(tiny: pocketgpt.Model) -> None:
         keys, values = feeding.read()
         assert keys[:, :, position].all()
         assert values[:, :, position].all()
-    assert feeding._cache._addresses() == addresses
+    assert feeding._cache.addresses() == addresses
 
 
 def test_cache_grows_with_the_text(tiny: pocketgpt.Model) -> None:

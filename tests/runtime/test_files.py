@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pocketgpt.folder.atomic import exchange, sha256, staging_folder, write_json, write_text
+from pocketgpt.folder.atomic import exchange, staging_folder, write_json, write_text
+from pocketgpt.folder.file_record import sha256
 
 
 def names_in(folder: Path) -> list[str]:

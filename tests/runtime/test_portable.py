@@ -104,7 +104,7 @@ def test_an_overflowing_batch_equals_the_fused_graphs(
 def test_scores_equal_pytorchs(
     portable: pocketgpt.Model, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pocketgpt.measure.score.PREFILL_CHUNK", 10)
+    monkeypatch.setattr("pocketgpt.engine.decoder.PREFILL_CHUNK", 10)
     text = "The quick brown fox runs home."
     ids = torch.tensor([portable.tokenizer.encode(text)])
     torch_model: Any = GPT2LMHeadModel.from_pretrained(

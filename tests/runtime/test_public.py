@@ -32,6 +32,6 @@ def test_every_error_is_public_and_in_the_tree() -> None:
     errors = [value for value in vars(pocketgpt.errors).values() if inspect.isclass(value)]
     assert errors
     for error in errors:
-        assert issubclass(error, pocketgpt.PocketGPTError)
+        assert issubclass(error, (pocketgpt.PocketGPTError, Warning))
         assert getattr(pocketgpt, error.__name__) is error
         assert error.__name__ in str(pocketgpt.errors.__doc__)

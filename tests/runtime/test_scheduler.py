@@ -151,8 +151,8 @@ def test_shared_beginnings_are_computed_once(model: pocketgpt.Model) -> None:
 def test_no_row_waits_longer_than_one_chunk(
     model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "PREFILL_CHUNK", 8)
-    monkeypatch.setattr(scheduling, "PREFILL_TOGETHER", 16)
+    monkeypatch.setattr("pocketgpt.engine.decoder.PREFILL_CHUNK", 8)
+    monkeypatch.setattr(scheduling, "CHUNKS_TOGETHER", 2)
     random = np.random.default_rng(2)
     prompts = [random_ids(int(random.integers(1, 40)), seed) for seed in range(24)]
     spy = Spy(model.new_decoder(4))
@@ -204,7 +204,7 @@ def test_any_mixture_equals_each_alone(model: pocketgpt.Model, seed: int) -> Non
 def test_a_reprefill_can_be_cancelled_between_chunks(
     model: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "PREFILL_CHUNK", 4)
+    monkeypatch.setattr("pocketgpt.engine.decoder.PREFILL_CHUNK", 4)
     (job,) = texts(model, [random_ids(60)], context_overflow="reprefill", max_new_tokens=200)
     spy = Spy(model.new_decoder())
     scheduler = Scheduler(spy, model.config.n_positions)  # type: ignore[arg-type]

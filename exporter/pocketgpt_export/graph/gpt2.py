@@ -207,7 +207,8 @@ def keep_last(hidden: Tensor, last_in_row: Tensor, count: Tensor) -> Tensor:
     zero, one = torch.zeros((), dtype=torch.int64), torch.ones((), dtype=torch.int64)
     # The declared lengths are the tracer's only: the true one is known when the graph runs.
     offsets = symbolic("Range", [zero, wanted, one], dtype=torch.int64, shape=[tokens])
-    index = (first[:, None] + offsets).clamp(min=0)
+    # Not clamp: OpenVINO computes a Clip of int64 that has no upper bound as 0.
+    index = torch.maximum(first[:, None] + offsets, zero)
     return symbolic(
         "GatherND",
         [hidden, index[:, :, None]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -347,10 +348,23 @@ def _replace_gather(
         version=1,
         name=node.name,
     )
-    lookup.outputs[0].name = node.outputs[0].name
-    ir.convenience.replace_nodes_and_values(
-        graph, node, [node], [lookup], node.outputs, lookup.outputs
-    )
+    new, width, padded = [lookup], _width_of(node), math.prod(quantized.packed.shape[1:])
+    if width * quantized.format.bits != padded * 8:  # the last block is not full
+        first, last, axis = (
+            add_initializer(graph, f"{flat.name}.{name}", np.array([number], np.int64))
+            for name, number in (("begin", 0), ("width", width), ("axis", -1))
+        )
+        new.append(ir.node("Slice", [lookup.outputs[0], first, last, axis]))
+    new[-1].outputs[0].name = node.outputs[0].name
+    ir.convenience.replace_nodes_and_values(graph, node, [node], new, node.outputs, new[-1].outputs)
+
+
+def _width_of(lookup: ir.Node) -> int:
+    """Return how many numbers a lookup finds for an index."""
+    table = lookup.inputs[0]
+    assert table is not None
+    assert table.shape is not None
+    return table.shape.numpy()[1]
 
 
 def add_rows(graph: ir.Graph, packed: ir.Value) -> ir.Value:

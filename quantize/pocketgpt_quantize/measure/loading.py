@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pocketgpt.engine.graph import Graph, open_graph
+from pocketgpt.engine.graph import KERNELS_OWN, Graph, open_graph
+from pocketgpt.engine.heap import trim_heap
 from pocketgpt.folder.config import ModelConfig
-
-from ..observe.heap import trim_heap
-
-KERNELS_OWN = 8  # bits at most: such weights are laid out anew, or other kernels compute
 
 
 def open_sparingly(

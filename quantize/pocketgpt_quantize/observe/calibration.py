@@ -15,13 +15,13 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from pocketgpt import QuantizationError
 from pocketgpt.engine.contract import Array, past_names, present_names, text_feeds
 from pocketgpt.engine.fused import every_token
+from pocketgpt.engine.heap import trim_heap
 from pocketgpt.engine.ort_session import open_session, run_bound
 from pocketgpt.folder.config import ModelConfig
 
 from ..graph.fold import Fold
 from ..graph.rewrite import Product
 from ..rounding.format import Floats
-from .heap import trim_heap
 
 MAX_TOKENS = 32_768
 CHUNK = 128  # tokens; every product's inputs for these are in memory at once

@@ -55,6 +55,7 @@ def make_q4f16(scheme: Scheme, job: Job) -> Variant:
         QuantizationError: what goes into attention overflows.
     """
     wide = wide_values(job)
+    scheme = scheme.with_blocks(job.block_size)
     model, bits = blockwise_model(scheme, job)
     rest = to_half(model.graph, wide)
     job.save(model, job.step("writing"))
@@ -62,6 +63,7 @@ def make_q4f16(scheme: Scheme, job: Job) -> Variant:
     return job.made(
         {name: bits.get(name) or rest[name] for name in known},
         method=method_of(job),
+        block_size=scheme.layer.block_size,
     )
 
 

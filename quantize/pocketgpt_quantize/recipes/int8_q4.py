@@ -33,12 +33,14 @@ Progress = Callable[[int, int], None]
 
 def make_blockwise(scheme: Scheme, job: Job) -> Variant:
     """Make the variant of a scheme; without a calibration text by rounding to nearest."""
+    scheme = scheme.with_blocks(job.block_size)
     model, bits = blockwise_model(scheme, job)
     halve_vectors(model.graph)
     job.save(model)
     return job.made(
         {**job.opened.record.bits, **bits},
         method=method_of(job),
+        block_size=scheme.layer.block_size,
         basis=basis_of(model.graph),
     )
 

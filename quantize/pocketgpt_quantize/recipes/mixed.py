@@ -16,21 +16,18 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from pocketgpt import QuantizationError
-from pocketgpt.engine.graph import Graph
 from pocketgpt.folder.manifest import Variant
 
 from ..graph.fold import basis_of
 from ..graph.rewrite import halve_vectors, load_graph, products_of, save
 from ..job import Job
 from ..measure.loading import open_sparingly
-from ..measure.quality import Passage, Reference
+from ..measure.quality import Reference
 from ..rounding.format import BlockwiseWeight, Floats, Format
 from ..rounding.scheme import INT8, Q4, Kind, Scheme
+from .held_out import HeldOut, loss_to_expect
 from .int8_q4 import Calibrated, rounded_model
 
-HELD_OUT = 1 / 4  # of the calibration text: measured on, not rounded by
-MEASURED = 32_768  # characters of that at most
 PROBED = 6_144  # characters: enough to compare weights by
 
 
@@ -82,29 +79,14 @@ class Mixer:
     def __init__(self, job: Job) -> None:
         """Split the calibration text and record what fp32 says about the part to measure on.
 
-        Of that, about a block of `Passage` at most.
+        Raises:
+            QuantizationError: that part is too short.
         """
-        assert job.calibration is not None
-        text = job.calibration.content
-        cut = len(text) - min(round(HELD_OUT * len(text)), MEASURED)
         self._job = job
-        token_ids = job.tokenizer.encode(text[:cut])
-        self._calibrated = Calibrated(job.source, job.config, token_ids)
-        graph = open_sparingly(job.source, job.config, job.opened.record.bits)
-        self._probe = self._recorded("probe", graph, text[cut:][:PROBED])
-        self._reference = self._recorded("reference", graph, text[cut:])
-
-    def _recorded(self, name: str, graph: Graph, text: str) -> Reference:
-        job = self._job
-        folder = job.scratch.folder / name
-        folder.mkdir()
-        try:
-            passage = Passage.of(text, job.tokenizer, job.config)
-            return Reference(graph, passage, folder, continuations=False)
-        except QuantizationError as error:
-            raise QuantizationError(
-                f"the calibration text is too short to measure on a part of it: {error}"
-            ) from None
+        held_out = HeldOut(job)
+        self._calibrated = Calibrated(job.source, job.config, held_out.token_ids)
+        self._probe = held_out.reference("probe", PROBED)
+        self._reference = held_out.reference("reference")
 
     def ranked(self) -> list[str]:
         """Return the weights' names, those that lose most for each byte saved first."""
@@ -124,13 +106,9 @@ class Mixer:
         return figures["kl_mean"], size
 
     def expected_loss(self, fine: Sequence[str]) -> float:
-        """Return the rise of perplexity to expect with 8 bits for some weights.
-
-        Where a model is right about its text on average, the divergence is the logarithm of that
-        rise; it varies less from text to text, and the larger of both counts.
-        """
+        """Return the rise of perplexity to expect with 8 bits for some weights."""
         figures, _ = self._measure(fine, self._reference)
-        return max(figures["loss"], math.expm1(figures["kl_mean"]))
+        return loss_to_expect(figures)
 
     def _measure(self, fine: Sequence[str], reference: Reference) -> tuple[dict[str, float], int]:
         job = self._job

@@ -44,6 +44,7 @@ from ..observe.calibration import Recorder
 from ..rounding.format import BlockwiseWeight, Floats, Format, Rounded
 from ..rounding.gptq import gptq
 from ..rounding.scheme import INT8, Kind
+from .blocks import best_blocks
 from .int8_q4 import DAMPING, Calibrated
 
 TOP = 255  # the largest stored activation
@@ -55,6 +56,7 @@ TINY = 1e-20  # the scale of a row of zeros
 
 def make_q8(job: Job) -> Variant:
     """Make the variant whose layers multiply 8-bit numbers; embeddings are int8's."""
+    scheme = best_blocks(INT8, job)
     model = load_graph(job.source)
     graph = model.graph
     calibrated = Calibrated(job.source, job.config, job.token_ids)
@@ -62,7 +64,7 @@ def make_q8(job: Job) -> Variant:
     calibrated.fold(graph)
 
     def eight(name: str, kind: Kind, weight: Floats) -> BlockwiseWeight:
-        return calibrated.quantize(name, kind, weight, INT8.format_of(name, kind))
+        return calibrated.quantize(name, kind, weight, scheme.format_of(name, kind))
 
     kinds: tuple[Kind, ...] = ("embedding", "positions")
     bits = quantize_blockwise(graph, eight, scratch=job.scratch, kinds=kinds)

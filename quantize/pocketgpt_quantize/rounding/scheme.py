@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from .format import Format
@@ -29,6 +29,18 @@ class Scheme:
         """Return the format of one weight."""
         by_kind = {"layer": self.layer, "embedding": self.embedding, "positions": self.positions}
         return self.own.get(name, by_kind[kind])
+
+    def with_blocks(self, size: int | None) -> Scheme:
+        """Return a copy with layers in blocks of `size`, the embedding's as much finer as here."""
+        if size is None:
+            return self
+        layer, embedding = self.layer, self.embedding
+        finer = layer.block_size // embedding.block_size
+        return replace(
+            self,
+            layer=replace(layer, block_size=size),
+            embedding=replace(embedding, block_size=size // finer),
+        )
 
 
 EIGHT = Format(bits=8, block_size=32, scale_bits=16)

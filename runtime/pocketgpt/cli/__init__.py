@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from ..errors import OptionError, PocketGPTError
+from ..errors import OptionError, PocketGPTError, ProviderWarning
+
+_plain_warning = warnings.formatwarning
 
 
 def main() -> None:
@@ -28,6 +32,7 @@ def main() -> None:
         _fail("standard output is closed: there is nowhere to write the result", 1)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a console without UTF-8
+    warnings.formatwarning = _warning_line
     try:
         try:
             app()
@@ -41,6 +46,12 @@ def main() -> None:
     except OSError as error:
         _drop_output()
         _fail(str(error), 1)
+
+
+def _warning_line(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
+    if issubclass(category, ProviderWarning):
+        return f"warning: {message}\n"
+    return _plain_warning(message, category, *where, **line)
 
 
 def _fail(message: str, code: int) -> None:

@@ -11,6 +11,7 @@ from .bench import bench
 from .chat import chat
 from .choose import choose
 from .classify import classify
+from .devices import devices
 from .evaluate import evaluate
 from .export import export
 from .generate import generate
@@ -57,6 +58,7 @@ VERBS = (
     score,
     evaluate,
     bench,
+    devices,
     inspect,
     verify,
 )

@@ -13,7 +13,15 @@ from ..measure.bench import Benchmark, VariantSpeed
 from ..measure.bench import bench as measure
 from ..measure.bench_plot import benchmark_plotter
 from .console import print_json, progress_bars, result_console
-from .options import AssistantOption, Folder, JsonOption, ProviderOption, ThreadsOption
+from .options import (
+    AssistantOption,
+    Folder,
+    JsonOption,
+    ProviderOption,
+    SelftestOption,
+    StrictOption,
+    ThreadsOption,
+)
 
 
 def bench(
@@ -23,6 +31,8 @@ def bench(
         typer.Option("--variant", help="A variant; repeat for more.  [default: all]"),
     ] = None,
     provider: ProviderOption = "auto",
+    strict: StrictOption = False,
+    selftest: SelftestOption = True,
     threads: ThreadsOption = None,
     prompt_lookup_num_tokens: Annotated[
         int | None,
@@ -51,6 +61,8 @@ def bench(
             folder,
             variant or None,
             provider=provider,
+            strict=strict,
+            selftest=selftest,
             threads=threads,
             prompt_lookup_num_tokens=prompt_lookup_num_tokens,
             assistant=assistant,

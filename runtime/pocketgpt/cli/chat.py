@@ -7,10 +7,10 @@ from typing import Any
 
 from ..chat import Chat, read_format
 from ..errors import OptionError
-from ..model import load
 from .console import progress_console
 from .generation_flags import with_generation_flags
 from .interrupt import cancel_on_interrupt
+from .loading import open_model
 from .options import (
     AdapterOption,
     AssistantOption,
@@ -18,6 +18,8 @@ from .options import (
     KvCacheOption,
     PrefillVariantOption,
     ProviderOption,
+    SelftestOption,
+    StrictOption,
     ThreadsOption,
     VariantOption,
     adapter_name,
@@ -31,6 +33,8 @@ def chat(
     folder: Folder,
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
+    strict: StrictOption = False,
+    selftest: SelftestOption = True,
     threads: ThreadsOption = None,
     kv_cache: KvCacheOption = "auto",
     prefill_variant: PrefillVariantOption = None,
@@ -45,10 +49,12 @@ def chat(
     template says, or without one in DialoGPT's format.
     """
     format_turns = read_format(folder)
-    model = load(
+    model = open_model(
         folder,
         variant,
         provider=provider,
+        strict=strict,
+        selftest=selftest,
         threads=threads,
         kv_cache=kv_cache,
         prefill_variant=prefill_variant,

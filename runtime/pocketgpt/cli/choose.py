@@ -9,15 +9,17 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from ..model import load
 from ..tasks.choose import Choices
 from .console import print_json, result_console
+from .loading import open_model
 from .options import (
     AdapterOption,
     Folder,
     JsonOption,
     KvCacheOption,
     ProviderOption,
+    SelftestOption,
+    StrictOption,
     ThreadsOption,
     VariantOption,
     adapter_name,
@@ -45,6 +47,8 @@ def choose(
     ] = "none",
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
+    strict: StrictOption = False,
+    selftest: SelftestOption = True,
     threads: ThreadsOption = None,
     kv_cache: KvCacheOption = "auto",
     adapter: AdapterOption = None,
@@ -52,10 +56,12 @@ def choose(
 ) -> None:
     """Rank continuations of a prompt by log-probability, the best first."""
     text = read_standard_input() if prompt == "-" else prompt
-    model = load(
+    model = open_model(
         folder,
         variant,
         provider=provider,
+        strict=strict,
+        selftest=selftest,
         threads=threads,
         kv_cache=kv_cache,
         adapters=adapters_of(adapter),

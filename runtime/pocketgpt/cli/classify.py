@@ -13,10 +13,18 @@ from rich.text import Text
 
 from ..errors import OptionError
 from ..generation.generator import BATCH_SIZE
-from ..model import load
 from ..tasks.classify import Classification
 from .console import print_json, progress_bars, result_console
-from .options import Folder, JsonOption, ProviderOption, ThreadsOption, VariantOption
+from .loading import open_model
+from .options import (
+    Folder,
+    JsonOption,
+    ProviderOption,
+    SelftestOption,
+    StrictOption,
+    ThreadsOption,
+    VariantOption,
+)
 from .streams import read_standard_input
 
 
@@ -48,6 +56,8 @@ def classify(
     ] = BATCH_SIZE,
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
+    strict: StrictOption = False,
+    selftest: SelftestOption = True,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -57,7 +67,9 @@ def classify(
     values. --json prints a list, in the order of the texts.
     """
     given = _texts(texts, file)
-    model = load(folder, variant, provider=provider, threads=threads)
+    model = open_model(
+        folder, variant, provider=provider, strict=strict, selftest=selftest, threads=threads
+    )
     with progress_bars() as progress:
         found = model.classify(
             given,

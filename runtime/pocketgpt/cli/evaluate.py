@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 
 from ..generation.generator import BATCH_SIZE
-from ..model import load
 from .console import print_json, progress_bars, result_console
 from .generation_flags import with_generation_flags
+from .loading import open_model
 from .options import (
     AdapterOption,
     Folder,
@@ -20,6 +20,8 @@ from .options import (
     KvCacheOption,
     PrefillVariantOption,
     ProviderOption,
+    SelftestOption,
+    StrictOption,
     ThreadsOption,
     VariantOption,
     adapter_name,
@@ -40,6 +42,8 @@ def evaluate(
     ] = BATCH_SIZE,
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
+    strict: StrictOption = False,
+    selftest: SelftestOption = True,
     threads: ThreadsOption = None,
     kv_cache: KvCacheOption = "auto",
     prefill_variant: PrefillVariantOption = None,
@@ -60,10 +64,12 @@ def evaluate(
     follow the prompt, and "answer", the index or the text of the right one. acc: the share of
     questions whose right choice has the largest log-probability; acc_bytes: the same for each byte.
     """
-    model = load(
+    model = open_model(
         folder,
         variant,
         provider=provider,
+        strict=strict,
+        selftest=selftest,
         threads=threads,
         kv_cache=kv_cache,
         prefill_variant=prefill_variant,

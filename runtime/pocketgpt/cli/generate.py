@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from ..generation.stream import BatchStream, Stream
-from ..model import load
 from .console import print_json, progress_console
 from .generation_flags import with_generation_flags, without_effect
 from .interrupt import INTERRUPTED, cancel_on_interrupt
+from .loading import open_model
 from .options import (
     AdapterOption,
     AssistantOption,
@@ -19,6 +19,8 @@ from .options import (
     KvCacheOption,
     PrefillVariantOption,
     ProviderOption,
+    SelftestOption,
+    StrictOption,
     ThreadsOption,
     VariantOption,
     adapter_name,
@@ -35,6 +37,8 @@ def generate(
     ] = "-",
     variant: VariantOption = None,
     provider: ProviderOption = "auto",
+    strict: StrictOption = False,
+    selftest: SelftestOption = True,
     threads: ThreadsOption = None,
     kv_cache: KvCacheOption = "auto",
     prefill_variant: PrefillVariantOption = None,
@@ -49,10 +53,12 @@ def generate(
     Ctrl-C ends the text with what was made; the exit code is then 130.
     """
     text = read_standard_input() if prompt == "-" else prompt
-    model = load(
+    model = open_model(
         folder,
         variant,
         provider=provider,
+        strict=strict,
+        selftest=selftest,
         threads=threads,
         kv_cache=kv_cache,
         prefill_variant=prefill_variant,

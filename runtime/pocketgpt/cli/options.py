@@ -14,15 +14,26 @@ VariantOption = Annotated[
     str | None,
     typer.Option(
         "--variant",
-        help="fp32, int8, q4, ...  [default: the first there is of int8 and fp32, with "
-        "VNNI or AMX of q8, int8 and fp32]",
+        help="fp32, int8, q4, ...  [default: the first there is that suits the provider; on a CPU "
+        "of int8 and fp32, with VNNI or AMX of q8, int8 and fp32]",
     ),
 ]
 ProviderOption = Annotated[
     str,
     typer.Option(
         "--provider",
-        help="auto, cpu, or an ONNX Runtime provider, as CUDAExecutionProvider:device_id=1.",
+        help="auto, cpu, cuda, tensorrt, openvino, coreml, directml, webgpu, qnn, xnnpack, "
+        "migraphx, or ONNX Runtime's name; with options as cuda:device_id=1.",
+    ),
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Refuse a provider that leaves nodes to the CPU.")
+]
+SelftestOption = Annotated[
+    bool,
+    typer.Option(
+        " /--no-selftest",
+        help="Do not test whether a provider other than the CPU computes rightly.",
     ),
 ]
 ThreadsOption = Annotated[

@@ -50,6 +50,16 @@ def quantize(
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Install variants that lose more, too.")
     ] = False,
+    block_size: Annotated[
+        int | None,
+        typer.Option(
+            "--block-size",
+            help="Weights of a layer that share a scale in int8, q4 and q4f16: 32, 64, 128 or 256. "
+            "More are smaller and faster, and lose more.  [default: 32; of wide models the "
+            "largest that cost little]",
+            show_default=False,
+        ),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw size against quality into this file.")
     ] = None,
@@ -74,6 +84,7 @@ def quantize(
             calibration_text=calibration_text,
             max_loss=None if max_loss is None else parse_share(max_loss),
             accept_loss=accept_loss,
+            block_size=block_size,
             progress=progress,
         )
     manifest = read_manifest(folder)

@@ -12,14 +12,16 @@ from rich.table import Table
 from ..errors import OptionError
 from ..measure.score import checked_stride
 from ..measure.score_file import FileScore
-from ..model import load
 from .console import print_json, progress_bars, progress_console, result_console
+from .loading import open_model
 from .options import (
     AdapterOption,
     Folder,
     JsonOption,
     KvCacheOption,
     ProviderOption,
+    SelftestOption,
+    StrictOption,
     ThreadsOption,
     VariantOption,
     adapter_name,
@@ -40,6 +42,8 @@ def score(
         typer.Option(help="Tokens between two windows' starts.  [default: half the context]"),
     ] = None,
     provider: ProviderOption = "auto",
+    strict: StrictOption = False,
+    selftest: SelftestOption = True,
     threads: ThreadsOption = None,
     kv_cache: KvCacheOption = "auto",
     adapter: AdapterOption = None,
@@ -50,10 +54,12 @@ def score(
     A file may be a pipe; - reads standard input. One that cannot be scored is named on standard
     error and the others get their figures; the exit code is then 1, or 2 if there is no other.
     """
-    model = load(
+    model = open_model(
         folder,
         variant,
         provider=provider,
+        strict=strict,
+        selftest=selftest,
         threads=threads,
         kv_cache=kv_cache,
         adapters=adapters_of(adapter),

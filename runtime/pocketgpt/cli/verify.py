@@ -1,4 +1,4 @@
-"""`pocketgpt verify`: is a model folder what was exported."""
+"""`pocketgpt verify`: is a model folder what was exported, and does a provider compute it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ProofError
+from ..engine.assignment import Assignment
+from ..engine.verdicts import SelfTest
+from ..errors import OptionError, ProofError
 from ..extras import needs_extra
 from ..folder.verification import Verification, verify_files
+from ..measure.selftest import selftest
 from .console import checks_table, print_json, progress_bars, result_console
-from .options import Folder, JsonOption
+from .options import Folder, JsonOption, StrictOption, ThreadsOption, VariantOption
 
 
 def verify(
@@ -33,9 +36,38 @@ def verify(
     base: Annotated[
         str | None, typer.Option("--base", help="What an adapter was merged into.")
     ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            "--provider",
+            help="Test instead whether a provider, the CPU too, gives the CPU's answers.",
+        ),
+    ] = None,
+    variant: VariantOption = None,
+    strict: StrictOption = False,
+    threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check a folder's files, and its graph against PyTorch where the checkpoint is at hand."""
+    """Check a folder's files, and its graph against PyTorch where the checkpoint is at hand.
+
+    --variant, --strict and --threads are for --provider.
+    """
+    if provider is not None:
+        with progress_bars() as progress:
+            test = selftest(
+                folder,
+                variant,
+                provider=provider,
+                threads=threads,
+                strict=strict,
+                progress=progress,
+            )
+        print_json(test) if json else _show_test(test)
+        if test.failed:
+            raise ProofError(test.line)
+        return
+    if variant is not None or strict or threads is not None:
+        raise OptionError("--variant, --strict and --threads need --provider")
     with progress_bars() as progress:
         if checkpoint is None and not (find_spec("torch") and find_spec("transformers")):
             found = dataclasses.replace(
@@ -68,3 +100,15 @@ def _show(found: Verification) -> None:
         result_console.print(checks_table(found.proof, found.tolerance or 0))
     if found.unproven:
         result_console.print(f"not proven against PyTorch: {found.unproven}", soft_wrap=True)
+
+
+def _show_test(test: SelfTest) -> None:
+    result_console.print(checks_table(test.differences, test.allowed))
+    lines = [
+        f"{test.variant} on {test.provider} ({test.device}), ONNX Runtime {test.onnxruntime}",
+        f"a logit may differ by {test.allowed:.1e} from the CPU's; tested in {test.seconds:.2f} s",
+    ]
+    if test.nodes:
+        lines.append(str(Assignment(test.nodes, test.cpu_nodes)))
+    for line in lines:
+        result_console.print(line, highlight=False, soft_wrap=True)

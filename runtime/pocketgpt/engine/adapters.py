@@ -70,7 +70,7 @@ class Adapter:
     @cached_property
     def sha256(self) -> str:
         """A hash of the inputs: what tells this adapter from others of the same graph."""
-        import hashlib  # as in folder's `sha256`: 4 MB
+        import hashlib  # as in folder's `sha256`
 
         digest = hashlib.sha256()
         for name, value in sorted(self.values.items()):

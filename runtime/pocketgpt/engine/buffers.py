@@ -2,10 +2,11 @@
 
     Buffers           what a decoder asks for
     ├── HostBuffers   numpy arrays
-    └── DeviceBuffers OrtValues, on any device whose memory has addresses
+    └── DeviceBuffers OrtValues in a device's memory
 
 A buffer is `[slots, n_head, capacity, head_dim]`. ONNX Runtime appends to it in place, so it stays
-where it is until `reserve` replaces it. What a slot holds, and how much of it, its decoder knows.
+where it is until `reserve` replaces it; on a device whatever else changes it replaces it too. What
+a slot holds, and how much of it, its decoder knows.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from ..errors import InferenceError
 from ..folder.config import ModelConfig
 from .contract import SIDES, Array, past_name, present_name
+from .mover import Mover, Value
 
 BLOCK = 64  # tokens; capacities are multiples of it
 
@@ -65,24 +67,10 @@ class Buffers(ABC):
                 f"the cache of {self.slots} texts of {tokens} tokens takes {size / 1e9:.1f} GB, "
                 "and there is no memory for it; decode fewer at once (batch_size, num_beams)"
             ) from error
+        except InferenceError:  # a device's memory gave out
+            self.capacity = filled
+            raise
         return True
-
-    def bind(self, binding: ort.IOBinding, first: int, last: int, *, in_place: bool = True) -> None:
-        """Bind the slots from `first` to before `last` as past, and as present, in place.
-
-        Where not `in_place`, ONNX Runtime allocates the present ones: the binding's outputs, keys
-        of every layer before values, are for `put`.
-        """
-        shape = [last - first, self._config.n_head, self.capacity, self._config.head_dim]
-        device, number = self._device
-        for (layer, side), address in zip(self._names, self._addresses(), strict=True):
-            at = address + first * self._slot_bytes
-            binding.bind_input(past_name(layer, side), device, number, self.dtype, shape, at)
-            name = present_name(layer, side)
-            if in_place:
-                binding.bind_output(name, device, number, self.dtype, shape, at)
-            else:
-                binding.bind_output(name)
 
     @property
     def _slot_bytes(self) -> int:
@@ -120,14 +108,9 @@ class Buffers(ABC):
     def _grow(self, filled: int) -> None:
         """Move the first `filled` tokens of every slot to buffers of the new capacity."""
 
-    @property
     @abstractmethod
-    def _device(self) -> tuple[str, int]:
-        """ONNX Runtime's name for where the buffers lie, and its number."""
-
-    @abstractmethod
-    def _addresses(self) -> Sequence[int]:
-        """Where each buffer begins, in the order of the names."""
+    def addresses(self) -> list[int]:
+        """Where each buffer begins, keys of every layer before values."""
 
 
 class HostBuffers(Buffers):
@@ -162,69 +145,101 @@ class HostBuffers(Buffers):
     def _allocate(self) -> list[Array]:
         return [np.zeros(self._shape(), self.dtype) for _ in self._names]
 
-    @property
-    def _device(self) -> tuple[str, int]:
-        return "cpu", 0
-
-    def _addresses(self) -> list[int]:
+    def addresses(self) -> list[int]:
         return [array.ctypes.data for array in self._arrays]
+
+    def bind(self, binding: ort.IOBinding, first: int, last: int, *, in_place: bool = True) -> None:
+        """Bind the slots from `first` to before `last` as past, and as present, in place.
+
+        Where not `in_place`, ONNX Runtime allocates the present ones: the binding's outputs, keys
+        of every layer before values, are for `put`.
+        """
+        shape = [last - first, self._config.n_head, self.capacity, self._config.head_dim]
+        for (layer, side), address in zip(self._names, self.addresses(), strict=True):
+            at = address + first * self._slot_bytes
+            binding.bind_input(past_name(layer, side), "cpu", 0, self.dtype, shape, at)
+            name = present_name(layer, side)
+            if in_place:
+                binding.bind_output(name, "cpu", 0, self.dtype, shape, at)
+            else:
+                binding.bind_output(name)
 
 
 class DeviceBuffers(Buffers):
-    """Buffers in a device's memory. What ONNX Runtime cannot do there is one transfer each way."""
+    """Buffers that stay on a device: what happens to them happens there, by a `Mover`.
+
+    Attributes:
+        values: the buffers, keys of every layer before values; another list once one was replaced.
+        fixed: whether growth alone replaces them, where they may be written as they are read.
+    """
 
     def __init__(
         self,
         config: ModelConfig,
         dtype: np.dtype[Any],
-        slots: int = 1,
+        slots: int,
+        mover: Mover,
         *,
-        device: str = "cpu",
-        device_id: int = 0,
+        fixed: bool = False,
     ) -> None:
         super().__init__(config, dtype, slots)
-        self._where = (device, device_id)
-        self._values: list[ort.OrtValue] = []
+        self.values: list[ort.OrtValue] = []
+        self.fixed = fixed
+        self._mover = mover
+
+    def rows(self, first: int, last: int) -> list[ort.OrtValue]:
+        """Return a copy of the slots from `first` to before `last`; `put` takes them back."""
+        return self._mover.move(self.values, np.arange(first, last), np.arange(self.capacity))
 
     def copy_slot(self, source: int, target: int, start: int, end: int) -> None:
-        for value in self._values:
-            array = value.numpy()
-            array[target, :, start:end] = array[source, :, start:end]
-            value.update_inplace(array)
+        rows, times = np.arange(self.slots), np.arange(self.capacity)
+        mask = _wanted(rows == target, (start <= times) & (times < end))
+        rows[target] = source
+        self._change(self.values, rows, times, mask)
 
     def read(self, slot: int, end: int) -> tuple[Array, Array]:
-        if not self._values:
-            self._grow(0)
-        filled = [value.numpy()[slot, :, :end] for value in self._values]
-        n_layer = self._config.n_layer
-        return np.stack(filled[:n_layer]), np.stack(filled[n_layer:])
+        n_layer, n_head, head_dim = self._config.n_layer, self._config.n_head, self._config.head_dim
+        if end == 0:
+            nothing = np.zeros((n_layer, n_head, 0, head_dim), self.dtype)
+            return nothing, nothing.copy()
+        found = self._mover.fetch(self.values, np.array([slot]), np.arange(end))
+        filled = np.concatenate(found)
+        return filled[:n_layer], filled[n_layer:]
 
-    def put(self, first: int, start: int, new: Sequence[Array]) -> None:
-        for value, part in zip(self._values, new, strict=True):
-            slots, _, tokens, _ = part.shape
-            array = value.numpy()
-            array[first : first + slots, :, start : start + tokens] = part
-            value.update_inplace(array)
+    def put(self, first: int, start: int, new: Sequence[Value]) -> None:
+        slots, _, tokens, _ = new[0].shape if isinstance(new[0], np.ndarray) else new[0].shape()
+        rows, times = np.arange(self.slots) - first, np.arange(self.capacity) - start
+        mask = _wanted((rows >= 0) & (rows < slots), (times >= 0) & (times < tokens))
+        self._change(new, rows.clip(0, slots - 1), times.clip(0, tokens - 1), mask)
+
+    def _change(
+        self,
+        sources: Sequence[Value],
+        rows: NDArray[np.int64],
+        times: NDArray[np.int64],
+        mask: NDArray[np.bool_],
+    ) -> None:
+        """Replace what `mask` wants by `sources`."""
+        into = self.values if self.fixed else None
+        moved = self._mover.move(sources, rows, times, mask, self.values, into)
+        if into is None:
+            self.values = moved
 
     def _grow(self, filled: int) -> None:
-        old, self._values = self._values, []
-        for index in range(len(self._names)):
-            array = np.zeros(self._shape(), self.dtype)
-            if old:
-                array[:, :, :filled] = old[index].numpy()
-            self._values.append(self._on_device(array))
+        times = np.arange(self.capacity)
+        mask = _wanted(np.ones(1, np.bool_), times < filled)
+        if filled:
+            rows, times = np.arange(self.slots), times.clip(0, filled - 1)
+            self.values = self._mover.move(self.values, rows, times, mask)
+            return
+        nothing = np.zeros((1, self._config.n_head, 1, self._config.head_dim), self.dtype)
+        rows, times = np.zeros(self.slots, np.int64), np.zeros_like(times)
+        self.values = self._mover.move([nothing] * len(self._names), rows, times, mask)
 
-    def _on_device(self, array: NDArray[np.generic]) -> ort.OrtValue:
-        device, number = self._where
-        value = ort.OrtValue.ortvalue_from_shape_and_type(
-            array.shape, array.dtype.type, device, number
-        )
-        value.update_inplace(array)
-        return value
+    def addresses(self) -> list[int]:
+        return [value.data_ptr() for value in self.values]
 
-    @property
-    def _device(self) -> tuple[str, int]:
-        return self._where
 
-    def _addresses(self) -> list[int]:
-        return [value.data_ptr() for value in self._values]
+def _wanted(rows: NDArray[np.bool_], times: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which places of a buffer are wanted: `[slots, 1, tokens, 1]`."""
+    return rows[:, None, None, None] & times[:, None]

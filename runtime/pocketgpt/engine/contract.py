@@ -31,7 +31,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ..errors import ModelFolderError
+from ..errors import InferenceError, ModelFolderError
 from ..folder.config import ModelConfig
 from ..folder.manifest import GraphKind
 
@@ -99,6 +99,19 @@ def text_feeds(token_ids: Sequence[int], begin: int) -> dict[str, Array]:
         ATTENTION_MASK: np.ones((1, begin + len(token_ids)), np.int64),
         POSITION_IDS: positions[None],
     }
+
+
+def check_every(logits: Array, tokens: int) -> None:
+    """Check that logits `[rows, tokens, vocab_size]` are those of every token.
+
+    Raises:
+        InferenceError: they are not: OpenVINO takes `num_logits_to_keep` for a constant.
+    """
+    if logits.shape[1] != tokens:
+        raise InferenceError(
+            f"the provider gives {logits.shape[1]} rows of logits where all {tokens} tokens' were "
+            "asked for; export the model with --graph portable for it"
+        )
 
 
 @dataclass(frozen=True)

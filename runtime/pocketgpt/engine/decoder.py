@@ -13,6 +13,7 @@ from .contract import Array
 from .passes import Lengths, Logits, Passes
 
 PREFILL_CHUNK = 256  # tokens; skips half of the masked attention of one long pass
+SMALL_CHUNK = 64  # a quarter of what is computed on the way is in memory at once
 
 
 class Decoder:
@@ -24,11 +25,15 @@ class Decoder:
     Attributes:
         lengths: `[slots]`, the tokens that each slot holds.
         evaluated_tokens: how many tokens have run through the model so far.
+        chunk: how many tokens of a text go through it at once, at most.
     """
 
-    def __init__(self, passes: Passes, config: ModelConfig, cache: Buffers) -> None:
+    def __init__(
+        self, passes: Passes, config: ModelConfig, cache: Buffers, chunk: int | None = None
+    ) -> None:
         self.lengths: Lengths = np.zeros(cache.slots, np.int64)
         self.evaluated_tokens = 0
+        self.chunk = chunk or PREFILL_CHUNK
         self._passes = passes
         self._config = config
         self._cache = cache
@@ -64,9 +69,9 @@ class Decoder:
         Raises:
             InferenceError: ONNX Runtime could not run the graph.
         """
-        last = (len(token_ids) - 1) // PREFILL_CHUNK * PREFILL_CHUNK
-        for start in range(0, last, PREFILL_CHUNK):
-            self.feed(token_ids[start : start + PREFILL_CHUNK], slot)
+        last = (len(token_ids) - 1) // self.chunk * self.chunk
+        for start in range(0, last, self.chunk):
+            self.feed(token_ids[start : start + self.chunk], slot)
         return self.append(token_ids[last:], slot)
 
     def feed(self, token_ids: Sequence[int], slot: int = 0) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..folder.config import ModelConfig
 from .adapters import Adapter
-from .buffers import Buffers
+from .buffers import HostBuffers
 from .contract import (
     ATTENTION_MASK,
     INPUT_IDS,
@@ -20,6 +20,7 @@ from .contract import (
     NUM_LOGITS_TO_KEEP,
     POSITION_IDS,
     QUERY_LENGTHS,
+    check_every,
 )
 from .ort_session import run_bound
 from .passes import Lengths, Logits, side_by_side
@@ -41,7 +42,7 @@ class FusedPasses:
         self,
         session: ort.InferenceSession,
         config: ModelConfig,
-        cache: Buffers,
+        cache: HostBuffers,
         adapter: Adapter | None = None,
         *,
         ragged: bool = False,
@@ -63,7 +64,7 @@ class FusedPasses:
     def append(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         binding = self._bind_chunk(token_ids, slot, start)
         logits = self._logits[slot : slot + 1]
-        _bind_output(binding, LOGITS, logits)
+        bind_logits(binding, logits)
         self._run(binding)
         self._keep(binding, len(token_ids), slot, start)
         return logits[:, 0]
@@ -71,13 +72,13 @@ class FusedPasses:
     def feed(self, token_ids: Sequence[int], slot: int, start: int) -> None:
         binding = self._bind_chunk(token_ids, slot, start)
         binding.bind_ortvalue_input(NUM_LOGITS_TO_KEEP, ort.OrtValue.ortvalue_from_numpy(NO_TOKEN))
-        self._run_for_all(binding)
+        self._run_for_any(binding)
         self._keep(binding, len(token_ids), slot, start)
 
     def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
         binding = self._bind_chunk(token_ids, slot, start)
         binding.bind_ortvalue_input(NUM_LOGITS_TO_KEEP, every_token())
-        logits: Logits = self._run_for_all(binding)[0]
+        logits: Logits = self._run_for_all(binding, len(token_ids))[0]
         self._keep(binding, len(token_ids), slot, start)
         return logits
 
@@ -89,7 +90,7 @@ class FusedPasses:
         mask = np.arange(self._cache.capacity) < (lengths + sizes)[:, None]
         binding = self._bind(token_ids, positions, mask.astype(np.int64), 0, len(chunks), sizes)
         binding.bind_ortvalue_input(NUM_LOGITS_TO_KEEP, every_token())
-        logits = self._run_for_all(binding)
+        logits = self._run_for_all(binding, real.shape[1])
         return [row[:size] for row, size in zip(logits, sizes.tolist(), strict=True)]
 
     def fill(self, prompts: Sequence[Sequence[int]], first: int) -> Logits:
@@ -99,7 +100,7 @@ class FusedPasses:
         sizes = mask.sum(axis=1)
         binding = self._bind(token_ids, positions, mask.astype(np.int64), first, last, sizes)
         logits = self._logits[first:last]
-        _bind_output(binding, LOGITS, logits)
+        bind_logits(binding, logits)
         self._run(binding)
         self._keep(binding, mask.shape[1], first, 0)
         return logits[:, 0]
@@ -125,8 +126,14 @@ class FusedPasses:
         run_bound(self._session, binding)
         self.seconds += time.perf_counter() - begin
 
-    def _run_for_all(self, binding: ort.IOBinding) -> Logits:
+    def _run_for_all(self, binding: ort.IOBinding, tokens: int) -> Logits:
         """Run for the logits after every token: `[rows, tokens, vocab_size]`."""
+        logits = self._run_for_any(binding)
+        check_every(logits, tokens)
+        return logits
+
+    def _run_for_any(self, binding: ort.IOBinding) -> Logits:
+        """Run for as many logits as are asked for: `[rows, so many, vocab_size]`."""
         # ONNX Runtime allocates: a buffer must have the one row that is declared.
         binding.bind_output(LOGITS)
         self._run(binding)
@@ -161,7 +168,7 @@ class FusedPasses:
         binding = self._bind(
             self._tokens[:count], self._positions[:count], self._mask[:count], 0, count
         )
-        _bind_output(binding, LOGITS, self._logits[:count])
+        bind_logits(binding, self._logits[:count])
         self._steps[count] = binding
         return binding
 
@@ -201,5 +208,6 @@ def every_token() -> ort.OrtValue:
     return ort.OrtValue.ortvalue_from_numpy(np.array(0, np.int64))
 
 
-def _bind_output(binding: ort.IOBinding, name: str, array: NDArray[np.generic]) -> None:
-    binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+def bind_logits(binding: ort.IOBinding, logits: NDArray[np.float32]) -> None:
+    """Let a pass write its logits into an array, `[rows, 1, vocab_size]`."""
+    binding.bind_output(LOGITS, "cpu", 0, logits.dtype, logits.shape, logits.ctypes.data)

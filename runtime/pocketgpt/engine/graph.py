@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,16 +13,34 @@ from ..errors import InferenceError
 from ..folder.config import ModelConfig
 from ..folder.opening import OpenFolder
 from .adapters import Adapter, read_adapter
-from .buffers import Buffers, HostBuffers
-from .contract import ATTENTION_MASK, INPUT_IDS, QUERY_LENGTHS, Array, Contract, read_contract
-from .decoder import Decoder
+from .assignment import Assignment, check_used, read_assignment
+from .buffers import DeviceBuffers, HostBuffers
+from .captured import uncaptured
+from .contract import (
+    ATTENTION_MASK,
+    INPUT_IDS,
+    LOGITS,
+    QUERY_LENGTHS,
+    Array,
+    Contract,
+    read_contract,
+)
+from .decoder import SMALL_CHUNK, Decoder
+from .exact import ExactPasses
 from .fused import FusedPasses
-from .ort_session import open_session, run_feeds
+from .mover import Mover, Value, bind_input
+from .on_device import DevicePasses
+from .ort_session import open_session, run_bound, run_feeds
 from .paired import PairedPasses
 from .passes import Passes
+from .placement import Placement, read_placement
 from .portable import PortablePasses
-from .providers import Provider
+from .providers import Provider, find_provider
 from .ragged import ragged_form
+from .selftest import Progress
+from .trust import check_provider
+
+KERNELS_OWN = 8  # bits at most: such weights are laid out anew, or other kernels compute
 
 
 class Graph:
@@ -30,7 +49,10 @@ class Graph:
     Attributes:
         config: the model's shape.
         contract: what kind of graph it is.
+        assignment: where its nodes are; None on the CPU, or where ONNX Runtime does not tell.
         chunks: another variant's, which long chunks of a decoder's texts are to go through.
+        chunk: how many tokens its decoders take at once, at most; None for as many as is fastest.
+        placement: where the session keeps keys and values.
     """
 
     def __init__(
@@ -40,6 +62,7 @@ class Graph:
         where: object,
         *,
         adapters: bool = False,
+        provider: Provider = "auto",
     ) -> None:
         """Check an open session; `open_graph` opens one.
 
@@ -48,8 +71,14 @@ class Graph:
         """
         self.config = config
         self.contract: Contract = read_contract(session, config, where, adapters=adapters)
+        self.assignment: Assignment | None = read_assignment(session)
         self.chunks: Graph | None = None
+        self.chunk: int | None = None
+        self.placement: Placement = read_placement(session)
         self._session = session
+        self._provider = provider
+        self._mover: Mover | None = None
+        self._idle: dict[int, tuple[DeviceBuffers, Passes]] = {}
 
     def read_adapter(self, folder: Path) -> Adapter:
         """Read a PEFT LoRA folder in the form that this graph takes.
@@ -61,18 +90,15 @@ class Graph:
         """
         return read_adapter(folder, self._session)
 
-    def decoder(
-        self,
-        slots: int = 1,
-        buffers: type[Buffers] = HostBuffers,
-        adapter: Adapter | None = None,
-    ) -> Decoder:
+    def decoder(self, slots: int = 1, adapter: Adapter | None = None) -> Decoder:
         """Return a decoder of so many texts, all empty, all with one adapter or without.
 
         Raises:
             InferenceError: there is no memory for so many.
         """
-        cache = buffers(self.config, self.contract.cache_dtype, slots)
+        if self.placement.captured and self._appends_on_device and not (adapter or self.chunks):
+            return self._captured_decoder(slots)
+        cache = self._buffers(slots)
         try:
             passes = self._passes(cache, adapter)
             if self.chunks is not None:
@@ -82,13 +108,71 @@ class Graph:
                 f"there is no memory for the logits of {slots} texts; decode fewer at once "
                 "(batch_size, num_beams)"
             ) from error
-        return Decoder(passes, self.config, cache)
+        return Decoder(passes, self.config, cache, self.chunk)
 
-    def _passes(self, cache: Buffers, adapter: Adapter | None) -> Passes:
-        if self.contract.kind == "portable":
-            return PortablePasses(self.run, self.config, cache)
-        ragged = self.contract.ragged
-        return FusedPasses(self._session, self.config, cache, adapter, ragged=ragged)
+    def _captured_decoder(self, slots: int) -> Decoder:
+        """Return a decoder over buffers that an earlier one has left: recordings are never freed.
+
+        What they hold from it is behind the lengths of the new one.
+        """
+        left_over = self._idle.pop(slots) if slots in self._idle else self._fixed(slots)
+        cache, passes = left_over
+        decoder = Decoder(passes, self.config, cache, self.chunk)
+        end = weakref.finalize(decoder, self._idle.__setitem__, slots, left_over)
+        end.atexit = False
+        return decoder
+
+    def _fixed(self, slots: int) -> tuple[DeviceBuffers, Passes]:
+        cache = self._buffers(slots)
+        assert isinstance(cache, DeviceBuffers)
+        cache.fixed = True
+        return cache, self._passes(cache, None)
+
+    def _buffers(self, slots: int) -> HostBuffers | DeviceBuffers:
+        dtype = self.contract.cache_dtype
+        if not self._appends_on_device:
+            return HostBuffers(self.config, dtype, slots)
+        if self._mover is None:
+            self._mover = Mover(dtype, self.placement, self._provider)
+        return DeviceBuffers(self.config, dtype, slots, self._mover)
+
+    def _passes(self, cache: HostBuffers | DeviceBuffers, adapter: Adapter | None) -> Passes:
+        if isinstance(cache, DeviceBuffers):
+            return DevicePasses(self._session, self.config, cache, self.placement, adapter)
+        fused = self.contract.kind == "fused"
+        if fused and (self.placement.in_place or self._eight_bits):
+            ragged = self.contract.ragged
+            return FusedPasses(self._session, self.config, cache, adapter, ragged=ragged)
+        exact = ExactPasses if fused else PortablePasses
+        return exact(self._run_apart if self.placement.apart else self.run, self.config, cache)
+
+    @property
+    def _eight_bits(self) -> bool:
+        return self.contract.cache_dtype == np.int8
+
+    @property
+    def _appends_on_device(self) -> bool:
+        """Whether a fused graph appends to buffers in a device's memory."""
+        apart = self.placement.apart and self.placement.in_place and not self._eight_bits
+        return apart and self.contract.kind == "fused"
+
+    def _run_apart(self, outputs: Sequence[str], feeds: Mapping[str, Value]) -> list[Value]:
+        """Run the graph; leave all that it gives but logits on the device.
+
+        Raises:
+            InferenceError: ONNX Runtime could not.
+        """
+        binding = self._session.io_binding()
+        for name, value in feeds.items():
+            bind_input(binding, name, value)
+        for name in outputs:
+            if name == LOGITS:
+                binding.bind_output(name)
+            else:
+                binding.bind_output(name, self.placement.device, self.placement.number)
+        run_bound(self._session, binding, uncaptured() if self.placement.captured else None)
+        made: list[Value] = binding.get_outputs()
+        return made
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
         """Run the graph over arrays and return arrays: for proofs, and for portable graphs.
@@ -108,12 +192,31 @@ class Graph:
 
 
 def open_variant(
-    opened: OpenFolder, provider: Provider, threads: int | None, chunks: OpenFolder | None = None
+    opened: OpenFolder,
+    provider: Provider,
+    threads: int | None,
+    chunks: OpenFolder | None = None,
+    *,
+    low_memory: bool = False,
+    strict: bool = False,
+    selftest: bool = True,
+    progress: Progress | None = None,
 ) -> Graph:
-    """Open a variant's graph for decoding; `chunks` is the one that computes long chunks, if any.
+    """Open a variant's graph for decoding, and test what runs it, if that is not the CPU.
+
+    Args:
+        opened: the folder and the variant.
+        provider: as for `pocketgpt.load`.
+        threads: as for `pocketgpt.load`.
+        chunks: the variant that computes long chunks, if any.
+        low_memory: whether float weights are to have no second copy laid out for speed, and chunks
+            are to be small.
+        strict: as for `pocketgpt.load`.
+        selftest: as for `pocketgpt.load`.
+        progress: as for `pocketgpt.load`.
 
     Raises:
-        ProviderError: the provider is not in this ONNX Runtime, or did not become active.
+        ProviderError: the provider is not in this ONNX Runtime, did not become active, or is wrong.
         ModelFolderError: ONNX Runtime cannot load a graph, or it is not what the folder says.
     """
     graph = open_graph(
@@ -121,12 +224,26 @@ def open_variant(
         opened.config,
         provider=provider,
         threads=threads,
+        sparing=low_memory and min(opened.record.bits.values(), default=32) > KERNELS_OWN,
         adapters=opened.adapters,
         ragged=True,
+        strict=strict,
     )
     opened.check_kind(graph.contract.kind)
+    graph.chunk = SMALL_CHUNK if low_memory else None
+    if selftest:
+        found = find_provider(provider)
+        check_provider(opened, found, graph.decoder, graph.assignment, progress)
     if chunks is not None:
-        graph.chunks = open_variant(chunks, provider, threads)
+        graph.chunks = open_variant(
+            chunks,
+            provider,
+            threads,
+            low_memory=low_memory,
+            strict=strict,
+            selftest=selftest,
+            progress=progress,
+        )
         chunks.check_unchanged()
     return graph
 
@@ -142,6 +259,7 @@ def open_graph(
     adapters: bool = False,
     ragged: bool = False,
     weights_folder: Path | None = None,
+    strict: bool = False,
 ) -> Graph:
     """Open a graph, in a model folder or bare.
 
@@ -155,6 +273,7 @@ def open_graph(
         adapters: whether the graph has places for adapters.
         ragged: whether to let rows have chunks of different lengths, where it can be.
         weights_folder: where its weights lie, if not beside it.
+        strict: as for `pocketgpt.load`.
 
     Raises:
         OptionError: `threads` is no whole number above 0, or the provider cannot be read.
@@ -174,5 +293,8 @@ def open_graph(
         profile=profile,
         weights_folder=(weights_folder or path.parent) if content else None,
         name=path,
+        strict=strict,
     )
-    return Graph(session, config, path, adapters=adapters)
+    graph = Graph(session, config, path, adapters=adapters, provider=provider)
+    check_used(graph.assignment, find_provider(provider).name, config.n_layer, path)
+    return graph

@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from .. import validate
 from ..errors import InferenceError, ModelFolderError, ProviderError
-from .providers import CPU, Provider, check_active, resolve_provider
+from .assignment import NO_CPU, RECORD, read_assignment
+from .native_log import said_while
+from .ort_errors import reason
+from .providers import Found, Provider, check_active, find_provider
 from .threads import physical_cores
 
 MOST_THREADS = 4096  # ONNX Runtime makes as many as it is told, and dies of too many
 _ERRORS_ONLY = 3
 _FLASH_OFF = "ORT_GQA_DISABLE_FLASH_ATTENTION"
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-_REASON_CHARACTERS = 400
 
 
 def open_session(
@@ -32,28 +34,66 @@ def open_session(
     sparing: bool = False,
     weights_folder: Path | None = None,
     name: Path | None = None,
+    strict: bool = False,
 ) -> ort.InferenceSession:
     """Open a graph.
 
     Args:
         graph: the .onnx file, or what would be in it.
-        provider: what `resolve_provider` takes.
+        provider: what `find_provider` takes.
         threads: threads within an operator; None for this process's physical cores.
         profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
         sparing: whether to take less memory rather than less time: float32 weights are read where
             they lie in their file, with no second copy laid out for the kernels.
         weights_folder: where the weights' file lies, for a graph that comes as bytes.
         name: what to call a graph that comes as bytes.
+        strict: whether a node that the provider leaves to the CPU is an error.
 
     Raises:
         OptionError: `threads` is no whole number from 1 to 4096, or the provider cannot be read.
-        ProviderError: the provider is not in this ONNX Runtime, or did not become active.
+        ProviderError: the provider is not in this ONNX Runtime, did not become active, or leaves
+            nodes to the CPU where it is not to.
         ModelFolderError: ONNX Runtime cannot load the graph.
     """
     if threads is not None:
         validate.whole("threads", threads, at_least=1)
         validate.number("threads", threads, at_most=MOST_THREADS)
-    provider_name, provider_options = resolve_provider(provider)
+    found = find_provider(provider)
+    where = graph if isinstance(graph, Path) else name or "a graph in memory"
+
+    def open_once(alone: bool = False) -> ort.InferenceSession:
+        options = _options(found, threads, profile, sparing, weights_folder)
+        if alone:
+            options.add_session_config_entry(NO_CPU, "1")
+        return _open(graph, options, found, where)
+
+    if found.is_cpu:
+        return open_once()
+    try:
+        session = open_once(alone=strict)
+        fell = None
+    except ProviderError:
+        if not strict:
+            raise
+        session = open_once()  # what fails for another reason says so now
+        fell = read_assignment(session)
+    inactive = found.name not in session.get_providers()
+    check_active(found, session, said_while(open_once) if inactive else None)
+    if fell is not None:
+        raise ProviderError(
+            f"provider {found.name!r} cannot run all of {where}: {fell}; strict=False, without "
+            "--strict, lets them"
+        )
+    return session
+
+
+def _options(
+    found: Found,
+    threads: int | None,
+    profile: Path | None,
+    sparing: bool,
+    weights_folder: Path | None,
+) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or physical_cores()
     # Asking for more than one row of logits overrides their declared shape: that is no warning.
@@ -68,21 +108,28 @@ def open_session(
         options.enable_cpu_mem_arena = False
         # As nodes are listed: the default runs what is asked for late, and keeps all until then.
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    if not found.is_cpu:
+        options.add_session_config_entry(RECORD, "1")
+    if found.devices:
+        options.add_provider_for_devices(list(found.devices), dict(found.options))
+    return options
+
+
+def _open(
+    graph: Path | bytes, options: ort.SessionOptions, found: Found, where: object
+) -> ort.InferenceSession:
+    # A plugin's devices are among the options. Without fallback: a provider that fails is an error,
+    # never a slow run on another.
+    providers = None if found.devices else [(found.name, dict(found.options))]
     try:
-        # Without fallback: a provider that fails is an error, never a slow run on another.
         with _whole_attention():
-            session = ort.InferenceSession(
-                graph, options, providers=[(provider_name, provider_options)], enable_fallback=0
-            )
+            return ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-        where = graph if isinstance(graph, Path) else name or "a graph in memory"
-        if provider_name != CPU:
+        if not found.is_cpu:
             raise ProviderError(
-                f"provider {provider_name!r} cannot run {where}: {reason(error)}"
+                f"provider {found.name!r} cannot run {where}: {reason(error)}"
             ) from error
         raise ModelFolderError(f"ONNX Runtime cannot load {where}: {reason(error)}") from error
-    check_active(provider_name, session)
-    return session
 
 
 @contextmanager
@@ -103,7 +150,9 @@ def _whole_attention() -> Iterator[None]:
         os.environ.pop(_FLASH_OFF, None)
 
 
-def run_bound(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
+def run_bound(
+    session: ort.InferenceSession, binding: ort.IOBinding, options: ort.RunOptions | None = None
+) -> None:
     """Run a graph over what is bound.
 
     Raises:
@@ -111,7 +160,7 @@ def run_bound(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
             memory or a device gave out.
     """
     try:
-        session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding, options)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise _not_run(error) from error
 
@@ -133,9 +182,3 @@ def run_feeds(
 
 def _not_run(error: Exception) -> InferenceError:
     return InferenceError(f"ONNX Runtime cannot run the graph: {reason(error)}")
-
-
-def reason(error: Exception) -> str:
-    """Return an error's first line, at a bearable length; its kind where it says nothing."""
-    lines = str(error).splitlines()
-    return lines[0][:_REASON_CHARACTERS] if lines and lines[0] else type(error).__name__

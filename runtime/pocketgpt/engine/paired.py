@@ -22,6 +22,7 @@ class PairedPasses:
         """Share a cache between two."""
         self._steps = steps
         self._chunks = chunks
+        self._used = steps
 
     @property
     def seconds(self) -> float:
@@ -38,20 +39,26 @@ class PairedPasses:
         self._for(len(token_ids)).feed(token_ids, slot, start)
 
     def append_all(self, token_ids: Sequence[int], slot: int, start: int) -> Logits:
-        return self._steps.append_all(token_ids, slot, start)
+        return self._use(self._steps).append_all(token_ids, slot, start)
 
     def check(self, chunks: Sequence[Sequence[int]], lengths: Lengths) -> list[Logits]:
-        return self._steps.check(chunks, lengths)
+        return self._use(self._steps).check(chunks, lengths)
 
     def fill(self, prompts: Sequence[Sequence[int]], first: int) -> Logits:
         return self._for(sum(map(len, prompts))).fill(prompts, first)
 
     def step(self, token_ids: Sequence[int], lengths: Lengths) -> Logits:
-        return self._steps.step(token_ids, lengths)
+        return self._use(self._steps).step(token_ids, lengths)
 
     def settle(self) -> None:
-        self._steps.settle()
-        self._chunks.settle()
+        self._used.settle()
 
     def _for(self, tokens: int) -> Passes:
-        return self._chunks if tokens >= LONG else self._steps
+        return self._use(self._chunks if tokens >= LONG else self._steps)
+
+    def _use(self, passes: Passes) -> Passes:
+        """Return what is to be used next, after the other has left all it knows in the buffers."""
+        if passes is not self._used:
+            self._used.settle()
+            self._used = passes
+        return passes

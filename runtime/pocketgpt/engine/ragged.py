@@ -6,18 +6,18 @@ refuse a graph that has it, so folders hold graphs without, and this adds it: an
 `query_lengths` of the graph, and the last one of each attention. Of two branches over an 8-bit
 cache that one gets it which appends in place: only one text, or none yet, goes the other way.
 
-The file is read as what it is, fields of a protocol buffer (onnx.proto, in its message ModelProto;
-https://protobuf.dev/programming-guides/encoding): nothing is decoded but what is changed, every
-other byte stays, and so do the weights, which lie beside it.
+The file is read as what it is, fields of a protocol buffer: nothing is decoded but what is changed,
+every other byte stays, and so do the weights, which lie beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ModelFolderError
 from ..folder.onnxruntime_version import is_onnxruntime
+from . import protobuf
 from .contract import BATCH_SIZE, QUERY_LENGTHS
 from .providers import CPU, Provider, resolve_provider
 
@@ -32,7 +32,6 @@ _NODE, _INPUT = 1, 11  # of GraphProto
 _NODE_INPUT, _OP_TYPE, _ATTRIBUTE = 1, 4, 5  # of NodeProto
 _SUBGRAPH = 6  # of AttributeProto
 _INT32 = 6  # TensorProto.DataType
-_BYTES, _FIXED = 2, {1: 8, 5: 4}  # wire types: with a length in front; with a size of its own
 
 
 def ragged_form(path: Path, provider: Provider) -> bytes | None:
@@ -72,11 +71,11 @@ def with_query_lengths(model: bytes, where: object = "the graph") -> bytes:
         ModelFolderError: it is no fused graph, or has the input already.
     """
     try:
-        fields = [*_fields(model)]
+        fields = [*protobuf.fields(model)]
         if not any(number == _GRAPH for number, _, _ in fields):
             raise ValueError("it has no graph")
         parts = [
-            _field(_GRAPH, _with_input(part)) if number == _GRAPH else whole
+            protobuf.field(_GRAPH, _with_input(part)) if number == _GRAPH else whole
             for number, part, whole in fields
         ]
     except (IndexError, ValueError) as error:
@@ -85,22 +84,26 @@ def with_query_lengths(model: bytes, where: object = "the graph") -> bytes:
 
 
 def _with_input(graph: bytes) -> bytes:
-    fields = [*_fields(graph)]
-    parts = [_field(_NODE, _node(part)) if n == _NODE else whole for n, part, whole in fields]
+    fields = [*protobuf.fields(graph)]
+    parts = [
+        protobuf.field(_NODE, _node(part)) if number == _NODE else whole
+        for number, part, whole in fields
+    ]
     if parts == [whole for _, _, whole in fields]:
         raise ValueError("it has no GroupQueryAttention")
     last = max(place for place, (number, _, _) in enumerate(fields) if number == _INPUT)
-    parts.insert(last + 1, _field(_INPUT, _value_info(QUERY_LENGTHS, BATCH_SIZE)))
+    added = protobuf.value_info(QUERY_LENGTHS, _INT32, [BATCH_SIZE])
+    parts.insert(last + 1, protobuf.field(_INPUT, added))
     return b"".join(parts)
 
 
 def _node(node: bytes, inside: bool = False) -> bytes:
     """Return a node as it is, or an attention with lengths; its branches likewise."""
-    fields = [*_fields(node)]
+    fields = [*protobuf.fields(node)]
     if any((number, part) == (_OP_TYPE, _ATTENTION) for number, part, _ in fields):
         return _with_lengths(fields, inside)
     changed = [
-        _field(_ATTRIBUTE, _branch(part)) if number == _ATTRIBUTE else whole
+        protobuf.field(_ATTRIBUTE, _branch(part)) if number == _ATTRIBUTE else whole
         for number, part, whole in fields
     ]
     return b"".join(changed)
@@ -109,13 +112,13 @@ def _node(node: bytes, inside: bool = False) -> bytes:
 def _branch(attribute: bytes) -> bytes:
     """Return an attribute of a node; where it is a graph, with its attentions' lengths."""
     changed = []
-    for number, part, whole in _fields(attribute):
+    for number, part, whole in protobuf.fields(attribute):
         if number == _SUBGRAPH:
             nodes = [
-                _field(_NODE, _node(node, True)) if n == _NODE else other
-                for n, node, other in _fields(part)
+                protobuf.field(_NODE, _node(node, True)) if n == _NODE else other
+                for n, node, other in protobuf.fields(part)
             ]
-            whole = _field(_SUBGRAPH, b"".join(nodes))
+            whole = protobuf.field(_SUBGRAPH, b"".join(nodes))
         changed.append(whole)
     return b"".join(changed)
 
@@ -129,56 +132,4 @@ def _with_lengths(fields: Sequence[tuple[int, bytes, bytes]], inside: bool) -> b
         raise ValueError("it has the input already")
     inputs += [b""] * (_PLACE - len(inputs)) + [QUERY_LENGTHS.encode()]
     others = [whole for number, _, whole in fields if number != _NODE_INPUT]
-    return b"".join([*(_field(_NODE_INPUT, name) for name in inputs), *others])
-
-
-def _value_info(name: str, dimension: str) -> bytes:
-    """Return a ValueInfoProto: a vector of int32 whose length has a name."""
-    shape = _field(1, _field(2, dimension.encode()))  # dim.dim_param
-    tensor = _varint(1 << 3) + _varint(_INT32) + _field(2, shape)
-    return _field(1, name.encode()) + _field(2, _field(1, tensor))
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yield a message's fields: number, content where its wire type has a length, and all of it."""
-    begin = 0
-    while begin < len(message):
-        tag, at = _read_varint(message, begin)
-        number, wire = tag >> 3, tag & 7
-        content = b""
-        if wire == _BYTES:
-            size, at = _read_varint(message, at)
-            content = message[at : at + size]
-            if len(content) < size:
-                raise ValueError("it ends early")
-            at += size
-        elif wire in _FIXED:
-            at += _FIXED[wire]
-        elif wire == 0:
-            _, at = _read_varint(message, at)
-        else:
-            raise ValueError("it is no ONNX file")
-        yield number, content, message[begin:at]
-        begin = at
-
-
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    made = bytearray()
-    while value >= 0x80:
-        made.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*made, value])
+    return b"".join([*(protobuf.field(_NODE_INPUT, name) for name in inputs), *others])

@@ -129,11 +129,3 @@ def exchange(one: Path, other: Path) -> bool:
     except (AttributeError, OSError, TypeError):  # another system, or an older C library
         return False
     return bool(done == 0)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    import hashlib  # brings OpenSSL, 4 MB, which generating takes nothing of
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelFolderError
-from .atomic import sha256
 from .fields import is_sha256, is_whole, require
 from .paths import check_inside, is_plain_path
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    import hashlib  # brings OpenSSL, 4 MB, which generating takes nothing of
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,6 @@ def check_files(folder: Path, records: Iterable[FileRecord], *, verify: bool) ->
 
 def hash_of(hashes: Sequence[str]) -> str:
     """Return one sha256 for several."""
-    import hashlib  # as in `sha256`: 4 MB
+    import hashlib  # as in `sha256`
 
     return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()

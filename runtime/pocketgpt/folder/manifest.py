@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..errors import ModelFolderError, VariantNotFoundError
-from . import atomic
 from .fields import is_line, is_number, is_numbers, is_sha256, is_whole, require
 from .file_record import FileRecord, check_files
+from .fingerprint import Fingerprint
 from .json_file import read_json_object
 from .paths import check_inside, is_plain_name
 
@@ -76,8 +76,10 @@ class Variant:
     `tolerance` is what a logit may differ by with what is computed together with it (in one pass,
     in chunks, token by token); a greedy token differs only where it covers the margin. fp32
     promises the same tokens: None. `basis` names what keys and values were folded by: those of
-    variants of one basis mean the same. `int8_cache`, if there is one, is the same variant with an
-    8-bit cache.
+    variants of one basis mean the same. `block_size` is how many weights of a layer share a scale,
+    where they lie in blocks. `int8_cache`, if there is one, is the same variant with an 8-bit
+    cache. `fingerprint` is what it says to a few prompts, by which devices are tested; folders of
+    older versions have none.
 
     Raises:
         ValueError: a field is of a wrong type or out of range.
@@ -95,6 +97,8 @@ class Variant:
     adapter_graph: FileRecord | None = None
     int8_cache: Int8Cache | None = None
     basis: str | None = None
+    block_size: int | None = None
+    fingerprint: Fingerprint | None = None
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -108,6 +112,8 @@ class Variant:
         for name in ("max_loss", "tolerance"):
             value = getattr(self, name)
             require(name, value, value is None or (is_number(value) and value >= 0))
+        size = self.block_size
+        require("block_size", size, size is None or is_whole(size, 1))
         require("loss_accepted", self.loss_accepted, isinstance(self.loss_accepted, bool))
 
     @property
@@ -248,6 +254,8 @@ def record_companions(folder: Path) -> tuple[FileRecord, ...]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into `folder`, replacing an older one in one step."""
+    from . import atomic  # what only reads, as at start-up, goes without what that imports
+
     fields = dataclasses.asdict(manifest)
     for part in filter(None, (fields, fields["installing"])):
         if part["installing"] is None:
@@ -319,6 +327,8 @@ def _manifest_of(fields: Mapping[str, Any], *, whole: bool = True) -> Manifest:
             record = _record_of(FileRecord, cache["graph"])
             cache = _record_of(Int8Cache, {**cache, "graph": record})
         parts = {"files": files, "adapter_graph": adapters, "int8_cache": cache}
+        fingerprint = variant.get("fingerprint")
+        parts["fingerprint"] = None if fingerprint is None else Fingerprint.of_json(fingerprint)
         variants[name] = _record_of(Variant, {**variant, **parts})
     companions = tuple(_record_of(FileRecord, record) for record in fields.get("companions", ()))
     installing = fields.get("installing")

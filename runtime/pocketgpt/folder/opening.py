@@ -10,10 +10,9 @@ from typing import Any, Literal, get_args
 
 import onnxruntime as ort
 
-from ..errors import ModelFolderError, OptionError
-from ..processor import multiplies_bytes
+from ..errors import ModelFolderError, OptionError, VariantNotFoundError
 from .config import HEAD_MULTIPLE, ModelConfig, read_config, read_generation_defaults
-from .file_record import check_files
+from .file_record import FileRecord, check_files, hash_of
 from .manifest import (
     MANIFEST,
     REQUIRED_FILES,
@@ -26,15 +25,10 @@ from .manifest import (
     variant_files,
 )
 from .onnxruntime_version import is_onnxruntime
+from .pairing import CPU, suitable_variants
 from .paths import check_inside
 
 TOKENIZER = "tokenizer.json"
-# What is opened, where nothing is asked for, in this order. 8-bit weights are the fastest variants
-# whose text is as good as fp32's; with dot products of bytes q8 is as fast as int8 for a token and
-# several times as fast for many together (docs/benchmarks.md).
-PREFERRED_VARIANTS = ("int8", "fp32")
-PREFERRED_WITH_BYTE_PRODUCTS = ("q8", *PREFERRED_VARIANTS)
-
 KvCache = Literal["auto", "int8", "float"]
 CACHE_ONNXRUNTIME = "1.32"  # the oldest whose CPU kernels read 8-bit keys and values
 
@@ -63,10 +57,19 @@ class OpenFolder:
     @property
     def graph_path(self) -> Path:
         """The graph to open; the weights lie at the plain one's path + `_data`."""
+        return self.folder / self._graph.path
+
+    @property
+    def graph_sha256(self) -> str:
+        """One hash of that graph and of the weights, from the hashes in the manifest."""
+        return hash_of([self._graph.sha256, self.record.files[1].sha256])
+
+    @property
+    def _graph(self) -> FileRecord:
         record = self.record.adapter_graph if self.adapters else None
         if self.int8_cache and self.record.int8_cache is not None:
             record = self.record.int8_cache.graph
-        return self.folder / (record or self.record.files[0]).path
+        return record or self.record.files[0]
 
     @property
     def tokenizer_path(self) -> Path:
@@ -102,17 +105,19 @@ def open_folder(
     verify: bool = False,
     adapters: bool = False,
     kv_cache: KvCache = "float",
+    provider: str = CPU,
 ) -> OpenFolder:
     """Read a model folder and check the files that a variant takes.
 
     Args:
         folder: what `pocketgpt export` wrote.
-        variant: `fp32`, `int8`, `q4`, ...; None for the first that is there of int8 and
-            fp32, on an x86-64 with VNNI or AMX of q8, int8 and fp32.
+        variant: `fp32`, `int8`, `q4`, ...; None for the first there is that suits the provider.
         verify: check the sha256 of every file that the runtime reads, not only names and sizes.
         adapters: open the graph with places for LoRA adapters.
         kv_cache: `int8` to open the graph with an 8-bit cache, `float` for the variant's own,
             `auto` for 8 bits where the variant's weights have no more, and such a graph is there.
+            Those are for the CPU alone.
+        provider: what is to run it, by ONNX Runtime's name.
 
     Raises:
         ModelFolderError: the folder is missing, damaged, or for a later ONNX Runtime.
@@ -121,13 +126,13 @@ def open_folder(
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    chosen = pick_variant(manifest, variant)
+    chosen = pick_variant(manifest, variant, provider)
     manifest.variant(chosen)
     state = _state(folder, chosen)
     manifest = read_manifest(folder)  # again: had it been replaced before, nobody would know
     record = manifest.variant(chosen)
     check_onnxruntime(folder, manifest)
-    cached = _wants_int8_cache(kv_cache, record, adapters)
+    cached = _wants_int8_cache(kv_cache, record, adapters, provider)
     if cached:
         check_has_int8_cache(folder, manifest, chosen, adapters)
     if adapters:
@@ -152,21 +157,34 @@ def open_folder(
     )
 
 
-def pick_variant(manifest: Manifest, variant: str | None) -> str:
-    """Return the variant asked for, or where none is, the first of the processor's table."""
+def pick_variant(manifest: Manifest, variant: str | None, provider: str = CPU) -> str:
+    """Return the variant asked for, or where none is, the first there is that suits the provider.
+
+    Raises:
+        VariantNotFoundError: none suits it.
+    """
     if variant is not None:
         return variant
-    table = PREFERRED_WITH_BYTE_PRODUCTS if multiplies_bytes() else PREFERRED_VARIANTS
-    return next((name for name in table if name in manifest.variants), "fp32")
+    suitable = suitable_variants(provider, manifest.graph)
+    chosen = next((name for name in suitable if name in manifest.variants), None)
+    if chosen is None:
+        raise VariantNotFoundError(
+            f"none of this folder's {manifest.graph} variants, {', '.join(manifest.variants)}, "
+            f"suits {provider}: name one, or 'pocketgpt quantize FOLDER {suitable[0]}'"
+        )
+    return chosen
 
 
-def open_chunks(opened: OpenFolder, variant: str, *, verify: bool) -> OpenFolder:
+def open_chunks(
+    opened: OpenFolder, variant: str, *, verify: bool, provider: str = CPU
+) -> OpenFolder:
     """Open another variant, which is to compute the long chunks of an opened one's texts.
 
     Args:
         opened: what computes the steps.
         variant: the other one.
         verify: as for `open_folder`.
+        provider: as for `open_folder`.
 
     Raises:
         OptionError: keys and values of the two do not mean the same.
@@ -182,7 +200,7 @@ def open_chunks(opened: OpenFolder, variant: str, *, verify: bool) -> OpenFolder
             f"quantize {opened.folder} {opened.variant} {variant}' makes them so"
         )
     kv_cache: KvCache = "int8" if opened.int8_cache else "float"
-    return open_folder(opened.folder, variant, verify=verify, kv_cache=kv_cache)
+    return open_folder(opened.folder, variant, verify=verify, kv_cache=kv_cache, provider=provider)
 
 
 def check_has_places(folder: Path, manifest: Manifest, record: Variant) -> None:
@@ -205,14 +223,20 @@ def check_has_places(folder: Path, manifest: Manifest, record: Variant) -> None:
         )
 
 
-def _wants_int8_cache(kv_cache: KvCache, record: Variant, adapters: bool) -> bool:
+def _wants_int8_cache(kv_cache: KvCache, record: Variant, adapters: bool, provider: str) -> bool:
     if kv_cache not in get_args(KvCache):
         choices = ", ".join(get_args(KvCache))
         raise OptionError(f"kv_cache should be one of {choices}, not {kv_cache!r}")
     if kv_cache != "auto":
+        if kv_cache == "int8" and provider != CPU:
+            raise OptionError(
+                f"kv_cache='int8' (--kv-cache int8) is for the CPU alone, not {provider}: leave it "
+                "out there"
+            )
         return kv_cache == "int8"
-    there = record.int8_cache is not None and not adapters and is_onnxruntime(CACHE_ONNXRUNTIME)
-    return there and min(record.bits.values(), default=32) <= 8
+    if provider != CPU or record.int8_cache is None or adapters:
+        return False
+    return is_onnxruntime(CACHE_ONNXRUNTIME) and min(record.bits.values(), default=32) <= 8
 
 
 def check_has_int8_cache(folder: Path, manifest: Manifest, variant: str, adapters: bool) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -12,14 +14,18 @@ from typing import Any, Self, Unpack, overload
 
 from .. import validate
 from ..engine.adapters import Adapter, adapter_paths
+from ..engine.assignment import Assignment
 from ..engine.decoder import Decoder
 from ..engine.graph import Graph, open_variant
-from ..engine.providers import Provider
-from ..errors import OptionError
+from ..engine.heap import trim_heap
+from ..engine.providers import Provider, find_provider
+from ..engine.selftest import Progress
+from ..errors import OptionError, ProviderWarning
 from ..folder.config import ModelConfig, Task
 from ..folder.file_record import hash_of
 from ..folder.manifest import Manifest
 from ..folder.opening import KvCache, open_chunks, open_folder
+from ..folder.pairing import remark_on
 from ..text.tokenizer import Tokenizer
 from .folder_defaults import usable_defaults
 from .guessing.assistant import check_assistant, check_options
@@ -109,20 +115,60 @@ class TextGenerator:
         assistant: str | os.PathLike[str] | TextGenerator | None = None,
         kv_cache: KvCache = "auto",
         prefill_variant: str | None = None,
+        low_memory: bool = False,
+        strict: bool = False,
+        selftest: bool = True,
+        progress: Progress | None = None,
     ) -> Self:
         """Open a variant of a model folder; see `pocketgpt.load`."""
         validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
         paths = adapter_paths(adapters)
         if assistant is not None and not isinstance(assistant, TextGenerator):
-            assistant = cls.open(Path(assistant), None, provider=provider, threads=threads)
+            assistant = cls.open(
+                Path(assistant),
+                None,
+                provider=provider,
+                threads=threads,
+                strict=strict,
+                selftest=selftest,
+                progress=progress,
+            )
+        runner = find_provider(provider).name
         opened = open_folder(
-            folder, variant, verify=verify, adapters=bool(paths), kv_cache=kv_cache
+            folder,
+            variant,
+            verify=verify,
+            adapters=bool(paths),
+            kv_cache=kv_cache,
+            provider=runner,
         )
+        known = opened.manifest
+        if slow := remark_on(runner, known.graph, opened.variant, known.variants):
+            warnings.warn(ProviderWarning(slow), stacklevel=3)
         chunks = None
         if prefill_variant is not None:
-            chunks = open_chunks(opened, prefill_variant, verify=verify)
-        graph = open_variant(opened, provider, threads, chunks)
-        tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
+            chunks = open_chunks(opened, prefill_variant, verify=verify, provider=runner)
+        opening = partial(
+            open_variant,
+            opened,
+            provider,
+            threads,
+            chunks,
+            strict=strict,
+            selftest=selftest,
+            progress=progress,
+            low_memory=low_memory,
+        )
+        reading = partial(Tokenizer, opened.tokenizer_path, opened.config.vocab_size)
+        if low_memory:  # one after the other: so are their peaks
+            graph = opening()
+            trim_heap()
+            tokenizer = reading()
+        else:
+            with ThreadPoolExecutor(1) as beside:  # a graph is opened without Python's lock
+                read = beside.submit(reading)
+                graph, tokenizer = opening(), read.result()
+        trim_heap()
         opened.check_unchanged()
         model = cls(
             graph,
@@ -149,8 +195,19 @@ class TextGenerator:
             assistant=assistant,
             kv_cache="int8" if opened.int8_cache else "float",
             prefill_variant=prefill_variant,
+            low_memory=low_memory,
+            strict=strict,
+            selftest=selftest,
         )
         return model
+
+    @property
+    def assignment(self) -> Assignment | None:
+        """Where its graph's nodes run, those that fell to the CPU by name.
+
+        None on the CPU, or where ONNX Runtime is too old to tell.
+        """
+        return self.graph.assignment
 
     @property
     def kv_cache(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ..engine.decoder import PREFILL_CHUNK, Decoder
+from ..engine.decoder import Decoder
 from .beam import BeamSearch
 from .guessing.draft import Draft
 from .guessing.speculation import Speculation
@@ -24,7 +24,7 @@ from .results import Counters
 from .sequence import Piece, TokenSequence
 from .slots import Ids, Seat, SlotTable
 
-PREFILL_TOGETHER = 1024  # tokens, padding included, of a pass of several prompts while nothing runs
+CHUNKS_TOGETHER = 4  # in a pass of several prompts, padding included, while nothing runs
 MAX_PADDED = 1.1  # times the tokens there are: beyond it a pass for each prompt is the faster way
 MIN_SHARED = 16  # tokens; a shorter common beginning is sooner computed again than looked for
 
@@ -253,7 +253,7 @@ class Scheduler:
             self.counters.padding += sum(longest - len(seat.ids) for seat in seats)
         else:
             (seat,) = seats
-            chunk, slot = seat.ids[seat.done : seat.done + PREFILL_CHUNK], seat.slots[0]
+            chunk, slot = seat.ids[seat.done : seat.done + self._decoder.chunk], seat.slots[0]
             if seat.done + len(chunk) < len(seat.ids):
                 self._decoder.feed(chunk, slot)
             else:
@@ -274,14 +274,15 @@ class Scheduler:
         if not self._table.filling:
             return []
         ready = [seat for seat in self._table.filling if seat.leader is None]
-        budget = PREFILL_CHUNK if self._table.running else PREFILL_TOGETHER
+        chunk = self._decoder.chunk
+        budget = chunk if self._table.running else CHUNKS_TOGETHER * chunk
         group: list[Seat] = []
         longest = tokens = 0
         for seat in ready:
             longest, tokens = max(longest, len(seat.ids)), tokens + len(seat.ids)
             padded = (len(group) + 1) * longest
             beside = not group or seat.slots[0] == group[-1].slots[0] + 1
-            fits = padded <= min(budget, MAX_PADDED * tokens) and len(seat.ids) <= PREFILL_CHUNK
+            fits = padded <= min(budget, MAX_PADDED * tokens) and len(seat.ids) <= chunk
             if seat.done or not beside or not fits:
                 break
             group.append(seat)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +73,8 @@ def bench(
     variants: Sequence[str] | None = None,
     *,
     provider: Provider = "auto",
+    strict: bool = False,
+    selftest: bool = True,
     threads: int | None = None,
     prompt_lookup_num_tokens: int | None = None,
     assistant: str | os.PathLike[str] | None = None,
@@ -91,6 +92,8 @@ def bench(
         folder: what `pocketgpt export` wrote.
         variants: their names; None for all that are there.
         provider: as for `load`.
+        strict: as for `load`.
+        selftest: as for `load`.
         threads: as for `load`.
         prompt_lookup_num_tokens: as for `generate`, to measure guessing ahead.
         assistant: the folder of a model that guesses ahead, as for `load`.
@@ -123,6 +126,8 @@ def bench(
             folder=os.fspath(folder),
             variant=variant,
             provider=provider,
+            strict=strict,
+            selftest=selftest,
             threads=threads,
             prompt_lookup_num_tokens=lookup,
             assistant=None if assistant is None else os.fspath(assistant),
@@ -143,6 +148,8 @@ def bench(
 
 def _in_own_process(**arguments: Any) -> dict[str, Any]:
     """Run benchmark_worker.py, so that a variant's peak of memory is its own."""
+    import subprocess
+
     search_path = os.pathsep.join(path for path in sys.path if path)
     done = subprocess.run(
         [sys.executable, "-m", "pocketgpt.measure.bench_worker", json.dumps(arguments)],

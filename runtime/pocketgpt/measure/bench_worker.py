@@ -33,6 +33,8 @@ def measure(
     variant: str,
     provider: Any,
     threads: int,
+    strict: bool = False,
+    selftest: bool = True,
     prompt_lookup_num_tokens: int | None = None,
     assistant: str | None = None,
 ) -> dict[str, Any]:
@@ -43,6 +45,8 @@ def measure(
         variant,
         provider=tuple(provider) if isinstance(provider, list) else provider,
         threads=threads,
+        strict=strict,
+        selftest=selftest,
         assistant=assistant,
     )
     load_seconds = time.perf_counter() - begin

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
@@ -76,7 +75,9 @@ def profile(
     Example:
         >>> pocketgpt.profile("models/gpt2", "int8").decode.operators[0].operator
     """
-    opened = open_folder(folder, variant)
+    import tempfile
+
+    opened = open_folder(folder, variant, kv_cache="auto")
     config = opened.config
     if config.n_positions < 2:
         raise OptionError("a context of 1 token has no room for a step after a prompt")
@@ -120,6 +121,8 @@ def _phase(events: Sequence[Event], runs: Sequence[Event], tokens: int) -> Phase
         if number < 0 or event["ts"] >= begins[number] + runs[number]["dur"]:
             continue
         operator = event["args"]["op_name"]
+        if operator == "If":  # the nodes of its branch have events of their own
+            continue
         microseconds[operator] += event["dur"]
         calls[operator] += 1
     whole = sum(run["dur"] for run in runs) / 1e6

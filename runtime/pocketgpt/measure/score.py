@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.decoder import PREFILL_CHUNK, Decoder, check_largest
+from ..engine.decoder import Decoder, check_largest
 from ..errors import OptionError
 from ..generation.processors import Logits
 
@@ -97,11 +97,10 @@ def window_logits(
     token_ids: Iterable[int],
     n_positions: int,
     stride: int,
-    chunk: int = PREFILL_CHUNK,
 ) -> Iterator[tuple[Sequence[int], Logits]]:
     """Yield `(targets, logits [len(targets), vocab_size])` over the sliding windows, in order.
 
-    At most `chunk` rows of logits are in memory at once; one cache serves all windows.
+    At most a decoder's chunk of rows of logits is in memory at once; one cache serves all windows.
     """
     decoder = new_decoder()
     for begin, first, ids in windows(token_ids, n_positions, stride):
@@ -109,8 +108,8 @@ def window_logits(
         scored = first - begin
         if scored > 1:
             decoder.prefill(ids[: scored - 1])
-        for start in range(scored - 1, len(ids) - 1, chunk):
-            stop = min(start + chunk, len(ids) - 1)
+        for start in range(scored - 1, len(ids) - 1, decoder.chunk):
+            stop = min(start + decoder.chunk, len(ids) - 1)
             yield ids[start + 1 : stop + 1], decoder.score(ids[start:stop])
 
 

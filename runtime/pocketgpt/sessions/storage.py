@@ -17,7 +17,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..errors import SessionError
 from ..extras import needs_extra
-from ..folder.atomic import staging_folder
 from ..folder.config import ModelConfig
 
 FORMAT = "pocketgpt-session-1"
@@ -54,6 +53,8 @@ def write_session(
         SessionError: the file cannot be written.
         MissingExtraError: safetensors is not installed.
     """
+    from ..folder.atomic import staging_folder
+
     with needs_extra("sessions"):
         from safetensors import SafetensorError
         from safetensors.numpy import save_file

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from .. import validate
-from ..engine.decoder import PREFILL_CHUNK, Decoder, check_largest
+from ..engine.decoder import Decoder, check_largest
 from ..errors import OptionError
 from ..generation.generator import BATCH_SIZE, TextGenerator
 from ..generation.processors import Logits, log_softmax
@@ -206,8 +206,8 @@ def _in_passes(
     """Yield the same, one continuation after another."""
     for row, ids in enumerate(continuations):
         decoder.rewind(length)
-        for start in range(0, len(ids) - 1, PREFILL_CHUNK):
-            targets = ids[start + 1 : start + 1 + PREFILL_CHUNK]
+        for start in range(0, len(ids) - 1, decoder.chunk):
+            targets = ids[start + 1 : start + 1 + decoder.chunk]
             found = _log_softmax(decoder.score(ids[start : start + len(targets)]))
             chosen = found[np.arange(len(targets)), targets]
             yield row, float(chosen.sum(dtype=np.float64))

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import validate
-from ..engine.decoder import PREFILL_CHUNK, Decoder, check_largest
+from ..engine.decoder import Decoder, check_largest
 from ..errors import OptionError
 from ..folder.config import ModelConfig
 from ..folder.labels import Labels
 from ..generation.generator import BATCH_SIZE, TextGenerator
 from ..generation.processors import Logits
-from ..generation.scheduler import MAX_PADDED, PREFILL_TOGETHER
+from ..generation.scheduler import CHUNKS_TOGETHER, MAX_PADDED
 from ..text.tokenizer import Tokenizer
 
 Probabilities = NDArray[np.float64]
@@ -151,7 +151,7 @@ def label_logits(
     decoder = new_decoder(min(batch_size, len(texts)))
     decoder.reserve(max(map(len, read)))
     done = 0
-    for group in _groups([len(ids) for ids in read], batch_size):
+    for group in _groups([len(ids) for ids in read], batch_size, decoder.chunk):
         for slot in range(len(group)):
             decoder.rewind(0, slot)
         if len(group) > 1:
@@ -165,7 +165,7 @@ def label_logits(
     return found
 
 
-def _groups(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+def _groups(lengths: Sequence[int], batch_size: int, chunk: int) -> Iterator[list[int]]:
     """Yield the indices of texts to read in one pass, shorter ones first.
 
     By the scheduler's rule: together where padding costs less than a pass does; a text longer than
@@ -175,8 +175,8 @@ def _groups(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     tokens = 0
     for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
         longest = lengths[index]
-        most = min(PREFILL_TOGETHER, MAX_PADDED * (tokens + longest))
-        fits = longest <= PREFILL_CHUNK and (len(group) + 1) * longest <= most
+        most = min(CHUNKS_TOGETHER * chunk, MAX_PADDED * (tokens + longest))
+        fits = longest <= chunk and (len(group) + 1) * longest <= most
         if group and not (fits and len(group) < batch_size):
             yield group
             group, tokens = [], 0
