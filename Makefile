@@ -112,7 +112,7 @@ $(ARM)/site-%/.made: constraints.txt | setup
 	grep -v '^onnxruntime==' constraints.txt > $(ARM)/constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --target $(@D) $(ARM_PLATFORMS) --implementation cp \
 		--python-version 3.11 --only-binary=:all: -c $(ARM)/constraints.txt onnxruntime==$* numpy tokenizers \
-		pytest pytest-xdist hypothesis jsonschema jinja2 llguidance rich safetensors typer
+		pytest pytest-xdist hypothesis jsonschema jinja2 llguidance onnx rich safetensors typer
 	@touch $@
 
 test-wheels: setup ## ask PyPI which systems have wheels of what the runtime needs

@@ -30,7 +30,7 @@ import pocketgpt
 
 VARIANTS = ("fp32", "int8", "q8", "q4")
 PROMPT = list(range(100, 132))
-STEPS = 4
+STEPS = 64
 TOKENS = 100
 GPT2 = {"fp32": 497.6e6, "int8": 132.8e6, "q4": 75.9e6}  # bytes, of docs/benchmarks.md
 
@@ -63,7 +63,7 @@ def counted_steps(folder: Path, variant: str) -> None:
 
 
 def instructions(folder: Path, variant: str) -> float | None:
-    """Return the instructions of a token behind 33; None without valgrind."""
+    """Return the instructions of a token, of 64 behind 33; None without valgrind."""
     if shutil.which("callgrind_control") is None:
         return None
     with tempfile.TemporaryDirectory() as place:
@@ -126,7 +126,11 @@ def page(found: dict[str, Any]) -> str:
     )
 
     estimated = markdown(
-        ["memory", "gigabytes a second, at most", *(f"GPT-2 {name}, tok/s" for name in GPT2)],
+        [
+            "memory",
+            "gigabytes a second, at most",
+            *(f"GPT-2 {name}, tok/s, estimated" for name in GPT2),
+        ],
         [
             [
                 f"{board}: {memory}",
@@ -172,8 +176,8 @@ at import in QEMU 7.2, which is the emulator's matter; QEMU 10 runs 1.32
 
 ## The bundled checkpoint
 
-Instructions of a token behind a text of 33, counted by callgrind on x86-64 with AVX2 (not ARM's:
-they tell variants apart, not boards). Peak memory to start, import, load and generate {tokens}
+Instructions of a token behind texts of 33 to 96, counted by callgrind on x86-64 with AVX2, not on
+ARM: they tell variants apart, not boards. Peak memory to start, import, load and generate {tokens}
 tokens, measured on {date} on {system}.
 
 {measured}
@@ -186,8 +190,10 @@ bits may be bound by computing instead. A model as small as the bundled one is b
 runtime's own work. **These are estimates; none was measured.**
 
 {estimated}
-Types of memory are those that the makers state: Raspberry Pi's product briefs of the Pi 4 and 5,
-Qualcomm's of the Snapdragon 8 Gen 3. The width of 32 and 64 bits is the usual one of each.
+Kinds of memory are those that reviews give: of the
+[Pi 4 and 5](https://www.worksprout.org/blog-details/raspberry-pi-5-vs-pi-4-embedded-developer-guide/),
+of the [Snapdragon](https://droidholic.com/snapdragon-8-gen-3-launched/). Their widths, 32 and 64
+bits, are assumed: the pages do not say them.
 
 ## Wheels
 
@@ -200,10 +206,10 @@ Where onnxruntime has no wheel:
 - **Alpine and other musl systems**: use a glibc image (`python:3.13-slim`), or build ONNX Runtime.
 - **32-bit ARM (armv7)**: run a 64-bit system; the Raspberry Pi 3, 4, 5 and Zero 2 W can. Otherwise
   build ONNX Runtime.
-- **Android**: ONNX Runtime's AAR from Maven runs the folder's graphs in an app, without Python; in
-  a terminal, a glibc distribution beneath proot takes the Linux ARM64 wheels.
-- **macOS on Intel, Windows on ARM, an older Python**: where the newest release has none, pip takes
-  an older one; 1.23 is the oldest that runs.
+- **Android**: ONNX Runtime's package for Android apps, without Python, has the operators of these
+  graphs; in a terminal, a glibc distribution beneath proot takes the Linux ARM64 wheels. Neither
+  was tried.
+- **macOS on Intel**: Python 3.13 or older, for which pip takes the newest release that has a wheel.
 """
 
 
