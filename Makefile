@@ -16,7 +16,7 @@ SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installe
 	$(BENCH)/transformersjs/.packages
 VARIANTS := int8 q8 q4
 export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF # llama.cpp without its half that sees and hears
-MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
+MEASURED := build/gpt2 build/gpt2-blocks32 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow soak test-matrix test-webgpu test-openvino test-cuda test-plugins bench bench-quick bench-large bench-quality bench-runtime lint format types check build clean
@@ -89,7 +89,7 @@ bench: $(MEASURED) $(SYSTEMS) ## measure our speed, memory and quality and other
 	$(BIN)/python benchmarks/speed.py build/speed $(ARGS)
 	$(BIN)/python benchmarks/report.py build/speed --docs docs --readme README.md
 
-bench-quick: build/gpt2 $(SYSTEMS) ## a few of its figures, once, in build/speed-quick
+bench-quick: build/gpt2 build/gpt2-blocks32 $(SYSTEMS) ## a few of its figures, once, in build/speed-quick
 	$(BIN)/python benchmarks/speed.py build/speed-quick --quick $(ARGS)
 	$(BIN)/python benchmarks/report.py build/speed-quick
 
@@ -99,6 +99,10 @@ bench-large: $(MEASURED) build/gpt2-medium $(SYSTEMS) ## add gpt2-medium's shape
 
 build/gpt2: | setup
 	$(BIN)/python benchmarks/gpt2_shape.py $@ --keep $@-checkpoint $(VARIANTS:%=--variant %)
+
+build/gpt2-blocks32: | build/gpt2
+	cp -r build/gpt2 $@
+	$(BIN)/pocketgpt quantize $@ q4 --block-size 32
 
 build/gpt2-medium: | setup
 	$(BIN)/python benchmarks/gpt2_shape.py $@ --keep $@-checkpoint $(VARIANTS:%=--variant %) --medium
