@@ -67,7 +67,7 @@ def test_wide_models_get_the_largest_that_cost_little(
 
 def test_what_a_size_costs_decides(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between what blocks of 64 and of 128 diverge by, 64 are taken."""
-    held_out = {}
+    held_out: dict[int, float] = {}
     original = Reference.figures
 
     def noted(reference: Reference, name: str, graph: Graph) -> dict[str, float]:
