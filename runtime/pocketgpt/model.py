@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Unpack, overload
 
 from .engine.providers import Provider
+from .engine.running import Running
 from .engine.selftest import Progress
 from .folder.opening import KvCache
 from .generation.generator import BATCH_SIZE, TextGenerator
@@ -299,19 +300,15 @@ def load(
     Warns:
         ProviderWarning: the variant is slow on the provider, or has no fingerprint to test it by.
     """
+    running = Running(provider, threads, low_memory, strict, selftest, progress)
     return Model.open(
         Path(folder),
         variant,
-        provider=provider,
-        threads=threads,
+        running,
         verify=verify,
         prefix_cache_bytes=prefix_cache_bytes,
         adapters=adapters,
         assistant=assistant,
         kv_cache=kv_cache,
         prefill_variant=prefill_variant,
-        low_memory=low_memory,
-        strict=strict,
-        selftest=selftest,
-        progress=progress,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 import pocketgpt
 from pocketgpt import OptionError
+from pocketgpt.engine.graph import Graph
 from pocketgpt.folder.manifest import variant_path
 from pocketgpt_quantize import quantize
+from pocketgpt_quantize.measure.quality import Reference
 from pocketgpt_quantize.recipes import blocks
 
 from ..conftest import Cli
@@ -63,12 +66,33 @@ def test_wide_models_get_the_largest_that_cost_little(
 
 
 def test_what_a_size_costs_decides(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between what blocks of 64 and of 128 diverge by, 64 are taken."""
+    held_out: dict[int, float] = {}
+    original = Reference.figures
+
+    def noted(reference: Reference, name: str, graph: Graph) -> dict[str, float]:
+        found = original(reference, name, graph)
+        held_out.setdefault(len(held_out), math.expm1(found["kl_mean"]))
+        return found
+
+    monkeypatch.setattr(Reference, "figures", noted)
     monkeypatch.setattr(blocks, "WIDE", 64)
-    expected = {128: 0.02, 64: 0.007, 32: 0.001}
-    seen = iter(expected.values())
-    monkeypatch.setattr(blocks, "loss_to_expect", lambda figures: next(seen))
+    monkeypatch.setattr(blocks, "MOST_LOST", {4: 0.0})
+    quantize(model_folder, ["q4"], accept_loss=True)
+    of_128, of_64 = held_out[0], held_out[1]
+    assert of_64 < of_128
+    monkeypatch.setattr(blocks, "MOST_LOST", {4: (of_64 + of_128) / 2})
     (report,) = quantize(model_folder, ["q4"], accept_loss=True)
     assert report.variant.block_size == 64
+
+
+def test_several_variants_have_their_own(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "WIDE", 64)
+    monkeypatch.setattr(blocks, "MOST_LOST", {4: 10.0, 8: 0.0})
+    reports = quantize(model_folder, ["int8", "q4", "q8", "q4f16"], accept_loss=True)
+    assert [report.variant.block_size for report in reports] == [32, 128, None, 128]
 
 
 def test_q8_has_its_embedding_in_them(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

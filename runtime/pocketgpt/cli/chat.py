@@ -10,37 +10,17 @@ from ..errors import OptionError
 from .console import progress_console
 from .generation_flags import with_generation_flags
 from .interrupt import cancel_on_interrupt
-from .loading import open_model
-from .options import (
-    AdapterOption,
-    AssistantOption,
-    Folder,
-    KvCacheOption,
-    PrefillVariantOption,
-    ProviderOption,
-    SelftestOption,
-    StrictOption,
-    ThreadsOption,
-    VariantOption,
-    adapter_name,
-    adapters_of,
-)
+from .loading import Loading, with_loading_flags
+from .options import Folder
 from .streams import UnreadableLineError, read_line
 
 
+@with_loading_flags()
 @with_generation_flags
 def chat(
     folder: Folder,
-    variant: VariantOption = None,
-    provider: ProviderOption = "auto",
-    strict: StrictOption = False,
-    selftest: SelftestOption = True,
-    threads: ThreadsOption = None,
-    kv_cache: KvCacheOption = "auto",
-    prefill_variant: PrefillVariantOption = None,
-    adapter: AdapterOption = None,
-    assistant: AssistantOption = None,
     *,
+    loading: Loading,
     generation: dict[str, Any],
 ) -> None:
     """Talk with a model. A line is a turn; /new starts afresh; an empty input's end leaves.
@@ -49,23 +29,12 @@ def chat(
     template says, or without one in DialoGPT's format.
     """
     format_turns = read_format(folder)
-    model = open_model(
-        folder,
-        variant,
-        provider=provider,
-        strict=strict,
-        selftest=selftest,
-        threads=threads,
-        kv_cache=kv_cache,
-        prefill_variant=prefill_variant,
-        adapters=adapters_of(adapter),
-        assistant=assistant,
-    )
+    model = loading.open(folder)
     model.resolve(generation)
-    conversation = Chat(model, format_turns, adapter_name(adapter))
+    conversation = Chat(model, format_turns, loading.adapter)
     while (line := _next_line()) is not None:
         if line == "/new":
-            conversation = Chat(model, format_turns, adapter_name(adapter))
+            conversation = Chat(model, format_turns, loading.adapter)
         elif line:
             _answer(conversation, line, generation)
 

@@ -11,23 +11,12 @@ from rich.text import Text
 
 from ..tasks.choose import Choices
 from .console import print_json, result_console
-from .loading import open_model
-from .options import (
-    AdapterOption,
-    Folder,
-    JsonOption,
-    KvCacheOption,
-    ProviderOption,
-    SelftestOption,
-    StrictOption,
-    ThreadsOption,
-    VariantOption,
-    adapter_name,
-    adapters_of,
-)
+from .loading import Loading, with_loading_flags
+from .options import Folder, JsonOption
 from .streams import read_standard_input
 
 
+@with_loading_flags("prefill_variant", "assistant")
 def choose(
     folder: Folder,
     prompt: Annotated[
@@ -45,29 +34,15 @@ def choose(
             "token (tokens).",
         ),
     ] = "none",
-    variant: VariantOption = None,
-    provider: ProviderOption = "auto",
-    strict: StrictOption = False,
-    selftest: SelftestOption = True,
-    threads: ThreadsOption = None,
-    kv_cache: KvCacheOption = "auto",
-    adapter: AdapterOption = None,
     json: JsonOption = False,
+    *,
+    loading: Loading,
 ) -> None:
     """Rank continuations of a prompt by log-probability, the best first."""
     text = read_standard_input() if prompt == "-" else prompt
-    model = open_model(
-        folder,
-        variant,
-        provider=provider,
-        strict=strict,
-        selftest=selftest,
-        threads=threads,
-        kv_cache=kv_cache,
-        adapters=adapters_of(adapter),
-    )
+    model = loading.open(folder)
     compared_by: Any = normalization  # any string: choose refuses what it does not know
-    found = model.choose(text, choices, normalization=compared_by, adapter=adapter_name(adapter))
+    found = model.choose(text, choices, normalization=compared_by, adapter=loading.adapter)
     print_json(found) if json else _show(found)
 
 

@@ -15,19 +15,12 @@ from ..errors import OptionError
 from ..generation.generator import BATCH_SIZE
 from ..tasks.classify import Classification
 from .console import print_json, progress_bars, result_console
-from .loading import open_model
-from .options import (
-    Folder,
-    JsonOption,
-    ProviderOption,
-    SelftestOption,
-    StrictOption,
-    ThreadsOption,
-    VariantOption,
-)
+from .loading import Loading, with_loading_flags
+from .options import Folder, JsonOption
 from .streams import read_standard_input
 
 
+@with_loading_flags("kv_cache", "prefill_variant", "adapter", "assistant")
 def classify(
     folder: Folder,
     texts: Annotated[
@@ -54,12 +47,9 @@ def classify(
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Most texts in one pass.")
     ] = BATCH_SIZE,
-    variant: VariantOption = None,
-    provider: ProviderOption = "auto",
-    strict: StrictOption = False,
-    selftest: SelftestOption = True,
-    threads: ThreadsOption = None,
     json: JsonOption = False,
+    *,
+    loading: Loading,
 ) -> None:
     """Label texts, by a folder whose checkpoint is a classifier.
 
@@ -67,9 +57,7 @@ def classify(
     values. --json prints a list, in the order of the texts.
     """
     given = _texts(texts, file)
-    model = open_model(
-        folder, variant, provider=provider, strict=strict, selftest=selftest, threads=threads
-    )
+    model = loading.open(folder)
     with progress_bars() as progress:
         found = model.classify(
             given,

@@ -12,23 +12,11 @@ from rich.table import Table
 from ..generation.generator import BATCH_SIZE
 from .console import print_json, progress_bars, result_console
 from .generation_flags import with_generation_flags
-from .loading import open_model
-from .options import (
-    AdapterOption,
-    Folder,
-    JsonOption,
-    KvCacheOption,
-    PrefillVariantOption,
-    ProviderOption,
-    SelftestOption,
-    StrictOption,
-    ThreadsOption,
-    VariantOption,
-    adapter_name,
-    adapters_of,
-)
+from .loading import Loading, with_loading_flags
+from .options import Folder, JsonOption
 
 
+@with_loading_flags()
 @with_generation_flags
 def evaluate(
     folder: Folder,
@@ -40,16 +28,9 @@ def evaluate(
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Most texts to decode at once.")
     ] = BATCH_SIZE,
-    variant: VariantOption = None,
-    provider: ProviderOption = "auto",
-    strict: StrictOption = False,
-    selftest: SelftestOption = True,
-    threads: ThreadsOption = None,
-    kv_cache: KvCacheOption = "auto",
-    prefill_variant: PrefillVariantOption = None,
-    adapter: AdapterOption = None,
     json: JsonOption = False,
     *,
+    loading: Loading,
     generation: dict[str, Any],
 ) -> None:
     """Generate for the prompts of a file and score the new texts, or answer its questions.
@@ -64,23 +45,13 @@ def evaluate(
     follow the prompt, and "answer", the index or the text of the right one. acc: the share of
     questions whose right choice has the largest log-probability; acc_bytes: the same for each byte.
     """
-    model = open_model(
-        folder,
-        variant,
-        provider=provider,
-        strict=strict,
-        selftest=selftest,
-        threads=threads,
-        kv_cache=kv_cache,
-        prefill_variant=prefill_variant,
-        adapters=adapters_of(adapter),
-    )
+    model = loading.open(folder)
     with progress_bars() as progress:
         found = model.evaluate(
             pairs,
             metric,
             batch_size=batch_size,
-            adapter=adapter_name(adapter),
+            adapter=loading.adapter,
             progress=partial(progress, "choosing" if metric == "choice" else "generating"),
             **generation,
         )

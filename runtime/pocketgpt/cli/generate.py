@@ -10,42 +10,21 @@ from ..generation.stream import BatchStream, Stream
 from .console import print_json, progress_console
 from .generation_flags import with_generation_flags, without_effect
 from .interrupt import INTERRUPTED, cancel_on_interrupt
-from .loading import open_model
-from .options import (
-    AdapterOption,
-    AssistantOption,
-    Folder,
-    JsonOption,
-    KvCacheOption,
-    PrefillVariantOption,
-    ProviderOption,
-    SelftestOption,
-    StrictOption,
-    ThreadsOption,
-    VariantOption,
-    adapter_name,
-    adapters_of,
-)
+from .loading import Loading, with_loading_flags
+from .options import Folder, JsonOption
 from .streams import read_standard_input
 
 
+@with_loading_flags()
 @with_generation_flags
 def generate(
     folder: Folder,
     prompt: Annotated[
         str, typer.Argument(metavar="[PROMPT|-]", help="The prompt; - reads standard input.")
     ] = "-",
-    variant: VariantOption = None,
-    provider: ProviderOption = "auto",
-    strict: StrictOption = False,
-    selftest: SelftestOption = True,
-    threads: ThreadsOption = None,
-    kv_cache: KvCacheOption = "auto",
-    prefill_variant: PrefillVariantOption = None,
-    adapter: AdapterOption = None,
-    assistant: AssistantOption = None,
     json: JsonOption = False,
     *,
+    loading: Loading,
     generation: dict[str, Any],
 ) -> None:
     """Continue a prompt. Prints the new text alone, as it is made.
@@ -53,19 +32,8 @@ def generate(
     Ctrl-C ends the text with what was made; the exit code is then 130.
     """
     text = read_standard_input() if prompt == "-" else prompt
-    model = open_model(
-        folder,
-        variant,
-        provider=provider,
-        strict=strict,
-        selftest=selftest,
-        threads=threads,
-        kv_cache=kv_cache,
-        prefill_variant=prefill_variant,
-        adapters=adapters_of(adapter),
-        assistant=assistant,
-    )
-    stream: Stream | BatchStream = model.stream(text, adapter=adapter_name(adapter), **generation)
+    model = loading.open(folder)
+    stream: Stream | BatchStream = model.stream(text, adapter=loading.adapter, **generation)
     if (ignored := without_effect(generation)) and not json:
         progress_console.print(f"note: without --do-sample, {', '.join(ignored)} change nothing")
     with cancel_on_interrupt(stream.cancel) as interrupted:

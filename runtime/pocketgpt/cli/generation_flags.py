@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from ..generation.option_kinds import Kind
 from ..generation.options import GenerationOptions
+from .flags import with_flags
 
 _OPTIONS = {
     field.name: field for field in dataclasses.fields(GenerationOptions) if field.metadata["flag"]
@@ -18,20 +18,22 @@ _OPTIONS = {
 
 
 def with_generation_flags(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb a flag for each option; those that were given reach it as its last argument."""
-    own = inspect.signature(verb, eval_str=True)
-    parameters = [p for name, p in own.parameters.items() if name != "generation"]
-    flags = [_flag(field) for field in _OPTIONS.values()]
+    """Give a verb a flag for each option; those given reach it as its argument `generation`."""
+    flags = {name: _flag(field) for name, field in _OPTIONS.items()}
+    return with_flags(verb, "generation", flags, _given)
 
-    def run(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in _OPTIONS}
-        generation = {name: value for name, value in given.items() if value not in (None, [])}
-        verb(**arguments, generation=_parse(generation))
 
-    run.__name__, run.__doc__ = verb.__name__, verb.__doc__
-    run.__annotations__ = {p.name: p.annotation for p in [*parameters, *flags]}
-    run.__signature__ = own.replace(parameters=[*parameters, *flags])  # type: ignore[attr-defined]
-    return run
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given.
+
+    Raises:
+        OptionError: a value cannot be read.
+    """
+    return {
+        name: _OPTIONS[name].metadata["kind"].parse(name, value)
+        for name, value in flags.items()
+        if value not in (None, [])
+    }
 
 
 def without_effect(generation: dict[str, Any]) -> list[str]:
@@ -41,8 +43,8 @@ def without_effect(generation: dict[str, Any]) -> list[str]:
     return sorted(name for name in generation if _OPTIONS[name].metadata["drawing"])
 
 
-def _flag(field: dataclasses.Field[Any]) -> inspect.Parameter:
-    """Return a verb's parameter for an option, as its declaration describes it."""
+def _flag(field: dataclasses.Field[Any]) -> tuple[Any, None]:
+    """Return how typer is to read an option, as its declaration describes it; no default."""
     kind: Kind = field.metadata["kind"]
     flag = f"--{field.name.replace('_', '-')}"
     declared = f"{flag}/--no-{flag[2:]}" if kind.flag is bool else flag
@@ -54,18 +56,4 @@ def _flag(field: dataclasses.Field[Any]) -> inspect.Parameter:
     if kind.flag in (int, float, str) and field.default is not None:
         text += f"  [default: {str(field.default).lower()}]"
     value: Any = kind.flag
-    annotation = Annotated[value | None, typer.Option(declared, help=text, show_default=False)]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(field.name, keyword, default=None, annotation=annotation)
-
-
-def _parse(generation: dict[str, Any]) -> dict[str, Any]:
-    """Turn what a flag cannot say by itself into the option's value.
-
-    Raises:
-        OptionError: a value cannot be read.
-    """
-    return {
-        name: _OPTIONS[name].metadata["kind"].parse(name, given)
-        for name, given in generation.items()
-    }
+    return Annotated[value | None, typer.Option(declared, help=text, show_default=False)], None

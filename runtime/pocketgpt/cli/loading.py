@@ -1,23 +1,72 @@
-"""How verbs open a model: as `load`, saying so when the self-test of a provider takes long."""
+"""How verbs open a model: by flags that all of them have, as `load` does.
+
+They say so when the self-test of a provider takes long.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
 from ..model import Model, load
+from . import options
 from .console import progress_console
+from .flags import with_flags
 
 PATIENCE = 1.0  # seconds
+ADAPTER = "adapter"  # the name that a command line's one adapter is loaded by
+# By `load`'s names, but for the adapter: how each is declared, and what it is where it is not said.
+_FLAGS: dict[str, tuple[Any, Any]] = {
+    "variant": (options.VariantOption, None),
+    "provider": (options.ProviderOption, "auto"),
+    "strict": (options.StrictOption, False),
+    "selftest": (options.SelftestOption, True),
+    "threads": (options.ThreadsOption, None),
+    "low_memory": (options.LowMemoryOption, False),
+    "kv_cache": (options.KvCacheOption, "auto"),
+    "prefill_variant": (options.PrefillVariantOption, None),
+    "adapter": (options.AdapterOption, None),
+    "assistant": (options.AssistantOption, None),
+}
 
 
-def open_model(folder: Path, variant: str | None, **options: Any) -> Model:
-    """Load a model; `options` are those of `load`."""
-    with said_when_long() as progress:
-        return load(folder, variant, progress=progress, **options)
+@dataclass(frozen=True)
+class Loading:
+    """How a command line wants a model loaded: `load`'s options, and the name of its adapter."""
+
+    options: Mapping[str, Any]
+    adapter: str | None = None
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Loading:
+        """Take what the flags were given."""
+        folder = given.pop("adapter", None)
+        if folder is None:
+            return cls(given)
+        return cls({**given, "adapters": {ADAPTER: folder}}, ADAPTER)
+
+    def open(self, folder: Path) -> Model:
+        """Load the model."""
+        with said_when_long() as progress:
+            return load(folder, progress=progress, **self.options)
+
+
+def with_loading_flags(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb the flags by which a model is loaded; they reach it as its argument `loading`.
+
+    Args:
+        left_out: the names of those that would do nothing for it.
+    """
+    flags = {name: flag for name, flag in _FLAGS.items() if name not in left_out}
+
+    def decorated(verb: Callable[..., None]) -> Callable[..., None]:
+        return with_flags(verb, "loading", flags, Loading.of)
+
+    return decorated
 
 
 @contextmanager

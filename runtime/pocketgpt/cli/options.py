@@ -40,6 +40,9 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", help="Threads to compute with.  [default: the physical cores]"),
 ]
+LowMemoryOption = Annotated[
+    bool, typer.Option("--low-memory", help="Take less memory rather than less time.")
+]
 KvCacheOption = Annotated[
     KvCache,
     typer.Option(
@@ -71,15 +74,3 @@ AssistantOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-ADAPTER = "adapter"  # the name that a command line's one adapter is loaded by
-
-
-def adapters_of(folder: Path | None) -> dict[str, Path]:
-    """Return what `load` takes for the adapter of a command line, if there is one."""
-    return {} if folder is None else {ADAPTER: folder}
-
-
-def adapter_name(folder: Path | None) -> str | None:
-    """Return what it is then called."""
-    return None if folder is None else ADAPTER

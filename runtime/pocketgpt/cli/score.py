@@ -13,57 +13,32 @@ from ..errors import OptionError
 from ..measure.score import checked_stride
 from ..measure.score_file import FileScore
 from .console import print_json, progress_bars, progress_console, result_console
-from .loading import open_model
-from .options import (
-    AdapterOption,
-    Folder,
-    JsonOption,
-    KvCacheOption,
-    ProviderOption,
-    SelftestOption,
-    StrictOption,
-    ThreadsOption,
-    VariantOption,
-    adapter_name,
-    adapters_of,
-)
+from .loading import Loading, with_loading_flags
+from .options import Folder, JsonOption
 from .streams import standard_input
 
 
+@with_loading_flags("prefill_variant", "assistant")
 def score(
     folder: Folder,
     files: Annotated[
         list[Path],
         typer.Argument(metavar="FILE...", help="UTF-8 text files; - for standard input."),
     ],
-    variant: VariantOption = None,
     stride: Annotated[
         int | None,
         typer.Option(help="Tokens between two windows' starts.  [default: half the context]"),
     ] = None,
-    provider: ProviderOption = "auto",
-    strict: StrictOption = False,
-    selftest: SelftestOption = True,
-    threads: ThreadsOption = None,
-    kv_cache: KvCacheOption = "auto",
-    adapter: AdapterOption = None,
     json: JsonOption = False,
+    *,
+    loading: Loading,
 ) -> None:
     """Score text files of any size: perplexity and bits per byte.
 
     A file may be a pipe; - reads standard input. One that cannot be scored is named on standard
     error and the others get their figures; the exit code is then 1, or 2 if there is no other.
     """
-    model = open_model(
-        folder,
-        variant,
-        provider=provider,
-        strict=strict,
-        selftest=selftest,
-        threads=threads,
-        kv_cache=kv_cache,
-        adapters=adapters_of(adapter),
-    )
+    model = loading.open(folder)
     checked_stride(stride, model.config.n_positions)
     scores: list[FileScore] = []
     refusals: list[str] = []
@@ -73,7 +48,7 @@ def score(
                 file = standard_input() if str(path) == "-" else path
                 report = partial(progress, str(path))
                 found = model.score_file(
-                    file, stride=stride, adapter=adapter_name(adapter), progress=report
+                    file, stride=stride, adapter=loading.adapter, progress=report
                 )
                 scores.append(found)
             except OptionError as error:

@@ -37,7 +37,7 @@ from .placement import Placement, read_placement
 from .portable import PortablePasses
 from .providers import Provider, find_provider
 from .ragged import ragged_form
-from .selftest import Progress
+from .running import Running
 from .trust import check_provider
 
 KERNELS_OWN = 8  # bits at most: such weights are laid out anew, or other kernels compute
@@ -191,29 +191,14 @@ class Graph:
         return Path(self._session.end_profiling())
 
 
-def open_variant(
-    opened: OpenFolder,
-    provider: Provider,
-    threads: int | None,
-    chunks: OpenFolder | None = None,
-    *,
-    low_memory: bool = False,
-    strict: bool = False,
-    selftest: bool = True,
-    progress: Progress | None = None,
-) -> Graph:
+def open_variant(opened: OpenFolder, running: Running, chunks: OpenFolder | None = None) -> Graph:
     """Open a variant's graph for decoding, and test what runs it, if that is not the CPU.
 
     Args:
         opened: the folder and the variant.
-        provider: as for `pocketgpt.load`.
-        threads: as for `pocketgpt.load`.
+        running: how to run it; with `low_memory` float weights have no second copy laid out for
+            speed, and chunks are small.
         chunks: the variant that computes long chunks, if any.
-        low_memory: whether float weights are to have no second copy laid out for speed, and chunks
-            are to be small.
-        strict: as for `pocketgpt.load`.
-        selftest: as for `pocketgpt.load`.
-        progress: as for `pocketgpt.load`.
 
     Raises:
         ProviderError: the provider is not in this ONNX Runtime, did not become active, or is wrong.
@@ -222,28 +207,20 @@ def open_variant(
     graph = open_graph(
         opened.graph_path,
         opened.config,
-        provider=provider,
-        threads=threads,
-        sparing=low_memory and min(opened.record.bits.values(), default=32) > KERNELS_OWN,
+        provider=running.provider,
+        threads=running.threads,
+        sparing=running.low_memory and min(opened.record.bits.values(), default=32) > KERNELS_OWN,
         adapters=opened.adapters,
         ragged=True,
-        strict=strict,
+        strict=running.strict,
     )
     opened.check_kind(graph.contract.kind)
-    graph.chunk = SMALL_CHUNK if low_memory else None
-    if selftest:
-        found = find_provider(provider)
-        check_provider(opened, found, graph.decoder, graph.assignment, progress)
+    graph.chunk = SMALL_CHUNK if running.low_memory else None
+    if running.selftest:
+        found = find_provider(running.provider)
+        check_provider(opened, found, graph.decoder, graph.assignment, running.progress)
     if chunks is not None:
-        graph.chunks = open_variant(
-            chunks,
-            provider,
-            threads,
-            low_memory=low_memory,
-            strict=strict,
-            selftest=selftest,
-            progress=progress,
-        )
+        graph.chunks = open_variant(chunks, running)
         chunks.check_unchanged()
     return graph
 

@@ -36,7 +36,7 @@ def check_provider(
         return
     fingerprint = opened.record.fingerprint
     if fingerprint is None:
-        warnings.warn(ProviderWarning(no_fingerprint(opened.folder, opened.variant)), stacklevel=5)
+        warnings.warn(ProviderWarning(no_fingerprint(opened.folder, opened.variant)), stacklevel=6)
         return
     verdict = recall(_key(opened, found, fingerprint))
     if verdict is None:

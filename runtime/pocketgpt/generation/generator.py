@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -18,13 +19,13 @@ from ..engine.assignment import Assignment
 from ..engine.decoder import Decoder
 from ..engine.graph import Graph, open_variant
 from ..engine.heap import trim_heap
-from ..engine.providers import Provider, find_provider
-from ..engine.selftest import Progress
+from ..engine.providers import find_provider
+from ..engine.running import Running
 from ..errors import OptionError, ProviderWarning
 from ..folder.config import ModelConfig, Task
 from ..folder.file_record import hash_of
 from ..folder.manifest import Manifest
-from ..folder.opening import KvCache, open_chunks, open_folder
+from ..folder.opening import KvCache, OpenFolder, open_chunks, open_folder
 from ..folder.pairing import remark_on
 from ..text.tokenizer import Tokenizer
 from .folder_defaults import usable_defaults
@@ -106,34 +107,21 @@ class TextGenerator:
         cls,
         folder: Path,
         variant: str | None,
+        running: Running,
         *,
-        provider: Provider = "auto",
-        threads: int | None = None,
         verify: bool = False,
         prefix_cache_bytes: int = 0,
         adapters: Mapping[str, str | os.PathLike[str]] | None = None,
         assistant: str | os.PathLike[str] | TextGenerator | None = None,
         kv_cache: KvCache = "auto",
         prefill_variant: str | None = None,
-        low_memory: bool = False,
-        strict: bool = False,
-        selftest: bool = True,
-        progress: Progress | None = None,
     ) -> Self:
         """Open a variant of a model folder; see `pocketgpt.load`."""
         validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
         paths = adapter_paths(adapters)
         if assistant is not None and not isinstance(assistant, TextGenerator):
-            assistant = cls.open(
-                Path(assistant),
-                None,
-                provider=provider,
-                threads=threads,
-                strict=strict,
-                selftest=selftest,
-                progress=progress,
-            )
-        runner = find_provider(provider).name
+            assistant = cls.open(Path(assistant), None, running)
+        runner = find_provider(running.provider).name
         opened = open_folder(
             folder,
             variant,
@@ -148,27 +136,7 @@ class TextGenerator:
         chunks = None
         if prefill_variant is not None:
             chunks = open_chunks(opened, prefill_variant, verify=verify, provider=runner)
-        opening = partial(
-            open_variant,
-            opened,
-            provider,
-            threads,
-            chunks,
-            strict=strict,
-            selftest=selftest,
-            progress=progress,
-            low_memory=low_memory,
-        )
-        reading = partial(Tokenizer, opened.tokenizer_path, opened.config.vocab_size)
-        if low_memory:  # one after the other: so are their peaks
-            graph = opening()
-            trim_heap()
-            tokenizer = reading()
-        else:
-            with ThreadPoolExecutor(1) as beside:  # a graph is opened without Python's lock
-                read = beside.submit(reading)
-                graph, tokenizer = opening(), read.result()
-        trim_heap()
+        graph, tokenizer = _open_both(opened, running, chunks)
         opened.check_unchanged()
         model = cls(
             graph,
@@ -187,17 +155,13 @@ class TextGenerator:
             cls.open,
             folder.absolute(),
             opened.variant,
-            provider=provider,
-            threads=threads,
+            replace(running, progress=None),
             verify=verify,
             prefix_cache_bytes=prefix_cache_bytes,
             adapters={name: path.absolute() for name, path in paths.items()} or None,
             assistant=assistant,
             kv_cache="int8" if opened.int8_cache else "float",
             prefill_variant=prefill_variant,
-            low_memory=low_memory,
-            strict=strict,
-            selftest=selftest,
         )
         return model
 
@@ -452,3 +416,21 @@ class TextGenerator:
                 yield text.index, piece
         finally:
             done([text.result() for text in texts])
+
+
+def _open_both(
+    opened: OpenFolder, running: Running, chunks: OpenFolder | None
+) -> tuple[Graph, Tokenizer]:
+    """Open the graph and read the tokenizer, side by side unless that takes too much memory."""
+    reading = partial(Tokenizer, opened.tokenizer_path, opened.config.vocab_size)
+    if running.low_memory:  # one after the other: so are their peaks
+        graph = open_variant(opened, running, chunks)
+        trim_heap()
+        tokenizer = reading()
+    else:
+        with ThreadPoolExecutor(1) as beside:  # ONNX Runtime opens without Python's lock
+            read = beside.submit(reading)
+            graph = open_variant(opened, running, chunks)
+            tokenizer = read.result()
+    trim_heap()
+    return graph, tokenizer

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.running import Running
 from ..errors import OptionError, PocketGPTError
 from ..generation.generator import TextGenerator
 from ..generation.processors import Ids, Logits
@@ -40,15 +41,9 @@ def measure(
 ) -> dict[str, Any]:
     """Return a variant's figures: fields of `VariantSpeed`."""
     begin = time.perf_counter()
-    model = TextGenerator.open(
-        Path(folder),
-        variant,
-        provider=tuple(provider) if isinstance(provider, list) else provider,
-        threads=threads,
-        strict=strict,
-        selftest=selftest,
-        assistant=assistant,
-    )
+    provider = tuple(provider) if isinstance(provider, list) else provider
+    running = Running(provider, threads, strict=strict, selftest=selftest)
+    model = TextGenerator.open(Path(folder), variant, running, assistant=assistant)
     load_seconds = time.perf_counter() - begin
     longest = model.config.n_positions - 1  # and one new token
     if longest < 2:

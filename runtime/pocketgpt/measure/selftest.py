@@ -6,6 +6,7 @@ import os
 
 from ..engine.graph import open_variant
 from ..engine.providers import Provider, find_provider
+from ..engine.running import Running
 from ..engine.selftest import Progress
 from ..engine.trust import run_selftest
 from ..engine.verdicts import SelfTest
@@ -46,6 +47,7 @@ def selftest(
     """
     found = find_provider(provider)
     opened = open_folder(folder, variant, provider=found.name)
-    graph = open_variant(opened, provider, threads, strict=strict, selftest=False)
+    running = Running(provider, threads, strict=strict, selftest=False)
+    graph = open_variant(opened, running)
     opened.check_unchanged()
     return run_selftest(opened, found, graph.decoder, graph.assignment, progress)
