@@ -24,9 +24,10 @@ from pocketgpt.engine.decoder import Decoder
 from pocketgpt.engine.selftest import LENGTHS, ROWS, allowed, differences
 from pocketgpt.folder.fingerprint import Answer, Fingerprint
 from pocketgpt.folder.manifest import read_manifest
+from pocketgpt.folder.onnxruntime_version import is_onnxruntime
+from pocketgpt.folder.opening import CACHE_ONNXRUNTIME
 
 from ..conftest import Cli
-from .conftest import needs_query_lengths
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -318,7 +319,7 @@ def test_a_provider_that_computes_nothing_is_refused(tiny_folder: Path) -> None:
         pocketgpt.load(tiny_folder, "fp32", provider=DEVICE)
 
 
-@needs_query_lengths
+@pytest.mark.skipif(not is_onnxruntime(CACHE_ONNXRUNTIME), reason="an 8-bit cache is newer")
 def test_eight_bit_caches_stay_on_the_cpu(tiny_folder: Path, device: str) -> None:
     assert pocketgpt.load(tiny_folder, "int8").kv_cache == "int8"
     assert pocketgpt.load(tiny_folder, "int8", provider=device).kv_cache == "float32"
