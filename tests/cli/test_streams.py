@@ -72,7 +72,7 @@ def test_an_interrupt_outside_a_text_exits_with_130(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pocketgpt.cli.score.load", interrupted)
+    monkeypatch.setattr("pocketgpt.cli.loading.load", interrupted)
     assert cli("score", tiny_folder, tiny_folder / "evaluation.txt") == (130, "", "")
 
 

@@ -47,9 +47,14 @@ def device() -> str:
 
 
 @pytest.fixture(scope="session")
-def open_model() -> OpenGraph:
+def folders() -> Path:
+    """Where the small model's folders lie, by kind of graph."""
+    return Path(os.environ["POCKETGPT_FOLDERS"])
+
+
+@pytest.fixture(scope="session")
+def open_model(folders: Path) -> OpenGraph:
     """`(kind, variant, provider)` -> the small model's graph, opened."""
-    folders = Path(os.environ["POCKETGPT_FOLDERS"])
 
     def open_it(kind: str, variant: str = "fp32", provider: Provider = "cpu") -> Graph:
         folder = folders / kind

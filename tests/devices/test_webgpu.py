@@ -6,9 +6,13 @@ Where this fails, the driver or the provider was mended: the limits in docs/devi
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+import pocketgpt
+from pocketgpt import ProviderError
 
 from .conftest import PROVIDERS, OpenGraph
 
@@ -41,3 +45,19 @@ def test_the_first_layers_keys_and_values_are_right_all_the_same(open_model: Ope
         decoder.append(list(range(5, 18)))
     for found, expected in zip(*(decoder.read() for decoder in decoders), strict=True):
         np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=1e-4)
+
+
+def test_load_refuses_it_in_one_line(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes of more than 4 tokens are caught, and nothing else: token by token it is right."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for _ in range(2):  # tested, then remembered
+        with pytest.raises(ProviderError, match="computes fp32 wrongly") as caught:
+            pocketgpt.load(folders / "fused", "fp32", provider="webgpu")
+        assert "\n" not in str(caught.value)
+    found = pocketgpt.selftest(folders / "fused", "fp32", provider="webgpu")
+    assert "one_shot" in found.failed
+    assert "cached" not in found.failed
+    model = pocketgpt.load(folders / "fused", "fp32", provider="webgpu", selftest=False)
+    assert model.kv_cache == "float32"
