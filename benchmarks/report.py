@@ -30,10 +30,9 @@ TITLES = {
         "GPT-2's shape",
         "124 million parameters, a context of 1,024, a vocabulary of 50,257. Weights are noise of "
         "a seed: speed does not depend on them. The likeliest tokens of noise are near ties, so "
-        "rounding soon makes other tokens of it than PyTorch's. Noise loses little by rounding, so "
-        "`quantize` finds blocks of 128 good enough for q4 and int8, as OpenVINO's tool takes by "
-        "default; a trained model of this width may get 64 or 32, and a row shows q4 in 32. "
-        "llama.cpp's Q4_0 and Q8_0 have 32.",
+        "rounding soon makes other tokens of it than PyTorch's. Noise loses little by rounding: q4 "
+        "lies in blocks of 128, which OpenVINO's int4 has too, where a trained model of this width "
+        "may get 64 or 32; a row shows it in 32, which llama.cpp's Q4_0 has.",
     ),
     BUNDLED: (
         "The bundled checkpoint",
