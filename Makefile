@@ -206,6 +206,7 @@ bench-runtime: build/gpt2 ## the runtime's overhead and chunks of prefill, on GP
 	$(BIN)/python benchmarks/overhead.py build/gpt2
 	$(BIN)/python benchmarks/prefill.py build/gpt2
 	$(BIN)/python benchmarks/spin.py build/gpt2
+	$(BIN)/python benchmarks/low_memory.py build/gpt2
 	$(BIN)/python benchmarks/speculation.py build/gpt2
 
 lint: setup ## check style and formatting with ruff

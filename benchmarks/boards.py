@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import wheels
-from machine import described
+from machine import described, peak_memory
 from tables import markdown
 
 import pocketgpt
@@ -79,10 +79,7 @@ def generate_once(folder: Path, variant: str) -> None:
     """Generate, and print the peak memory of this process."""
     model = pocketgpt.load(folder, variant)
     model.generate("Once upon a time", max_new_tokens=TOKENS, eos_token_id=[])
-    status = Path("/proc/self/status").read_text("ascii")
-    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert peak is not None
-    print(int(peak[1]) * 1024)
+    print(peak_memory())
 
 
 def _child(before: list[str], folder: Path, variant: str, what: str) -> str:

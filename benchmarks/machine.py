@@ -7,7 +7,9 @@ import platform
 import time
 from typing import Any
 
-from pocketgpt.measure.machine import describe, read_bandwidth
+from pocketgpt.measure.machine import describe, peak_memory, read_bandwidth
+
+__all__ = ["bandwidth", "described", "peak_memory"]
 
 
 def described(threads: int) -> dict[str, Any]:

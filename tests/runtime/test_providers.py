@@ -15,7 +15,7 @@ import pocketgpt
 from pocketgpt import OptionError, ProviderError, ProviderWarning, VariantNotFoundError
 from pocketgpt.engine import plugins
 from pocketgpt.engine.native_log import last_reason, said_while
-from pocketgpt.engine.providers import find_provider, full_name, resolve_provider, short_name
+from pocketgpt.engine.providers import find_provider, full_name, short_name
 from pocketgpt.folder.opening import open_folder
 from pocketgpt.folder.pairing import remark_on, suitable_variants
 from pocketgpt.generation import generator
@@ -27,7 +27,8 @@ CUDA = "CUDAExecutionProvider"
 
 @pytest.mark.parametrize("provider", ["auto", "cpu", "CPUExecutionProvider"])
 def test_the_cpu_by_each_of_its_names(tiny_folder: Path, provider: str) -> None:
-    assert resolve_provider(provider) == ("CPUExecutionProvider", {})
+    found = find_provider(provider)
+    assert (found.name, found.options) == ("CPUExecutionProvider", {})
     assert pocketgpt.load(tiny_folder, "fp32", provider=provider).variant == "fp32"
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 from pocketgpt import QuantizationError
 
 from ..job import Job
@@ -52,12 +49,3 @@ class HeldOut:
             raise QuantizationError(
                 f"the calibration text is too short to measure on a part of it: {error}"
             ) from None
-
-
-def loss_to_expect(figures: Mapping[str, float]) -> float:
-    """Return the rise of perplexity to expect of a variant, by its figures on the part held out.
-
-    Where a model is right about its text on average, the divergence is the logarithm of that rise;
-    it varies less from text to text, and the larger of both counts.
-    """
-    return max(figures["loss"], math.expm1(figures["kl_mean"]))

@@ -61,6 +61,8 @@ class Mover:
         mask: NDArray[np.bool_] | None = None,
         bases: Sequence[Value] | None = None,
         into: Sequence[ort.OrtValue] | None = None,
+        *,
+        on_host: bool = False,
     ) -> list[ort.OrtValue]:
         """Return buffers on the device, one for each of `sources`.
 
@@ -72,29 +74,11 @@ class Mover:
             bases: what is elsewhere, shaped as the result; None for zeros.
             into: what to write to; None for new ones. It may be `bases`, where a provider lets a
                 node write what it reads, place by place: CUDA and the CPU do.
+            on_host: whether new ones are to be in the host's memory.
 
         Raises:
             InferenceError: ONNX Runtime could not, most likely for want of memory.
         """
-        return self._run(sources, rows, times, mask, bases, into)
-
-    def fetch(
-        self, sources: Sequence[Value], rows: NDArray[np.int64], times: NDArray[np.int64]
-    ) -> list[Array]:
-        """Return the chosen slots' chosen tokens of each of `sources` as arrays."""
-        return [value.numpy() for value in self._run(sources, rows, times, on_host=True)]
-
-    def _run(
-        self,
-        sources: Sequence[Value],
-        rows: NDArray[np.int64],
-        times: NDArray[np.int64],
-        mask: NDArray[np.bool_] | None = None,
-        bases: Sequence[Value] | None = None,
-        into: Sequence[ort.OrtValue] | None = None,
-        *,
-        on_host: bool = False,
-    ) -> list[ort.OrtValue]:
         everywhere = np.ones((1, 1, 1, 1), np.bool_)
         made = []
         for index, source in enumerate(sources):
@@ -113,6 +97,12 @@ class Mover:
             run_bound(self._session, binding)
             made.extend(binding.get_outputs())
         return made
+
+    def fetch(
+        self, sources: Sequence[Value], rows: NDArray[np.int64], times: NDArray[np.int64]
+    ) -> list[Array]:
+        """Return the chosen slots' chosen tokens of each of `sources` as arrays."""
+        return [value.numpy() for value in self.move(sources, rows, times, on_host=True)]
 
 
 def bind_input(binding: ort.IOBinding, name: str, value: Value) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -21,6 +20,8 @@ def said_while(run: Callable[[], object]) -> str | None:
     It is the last error there, or the last warning; None without any. Other threads' lines are
     lost meanwhile: this is for a call that has failed once already.
     """
+    import tempfile  # and all that it imports, for what seldom happens
+
     with tempfile.TemporaryFile() as file:
         try:
             kept = os.dup(_STDERR)

@@ -65,12 +65,6 @@ class Found:
         return self.name == CPU
 
 
-def resolve_provider(provider: Provider) -> tuple[str, dict[str, str]]:
-    """Return ONNX Runtime's name for a provider and its options; as `find_provider`."""
-    found = find_provider(provider)
-    return found.name, dict(found.options)
-
-
 def find_provider(provider: Provider) -> Found:
     """Find a provider, and load the library that brings it, where one is installed or named.
 

@@ -19,7 +19,7 @@ from ..errors import ModelFolderError
 from ..folder.onnxruntime_version import is_onnxruntime
 from . import protobuf
 from .contract import BATCH_SIZE, QUERY_LENGTHS
-from .providers import CPU, Provider, resolve_provider
+from .providers import Provider, find_provider
 
 FIRST_ONNXRUNTIME = "1.32"  # that has the input
 _ATTENTION = b"GroupQueryAttention"
@@ -41,7 +41,7 @@ def ragged_form(path: Path, provider: Provider) -> bytes | None:
     """
     if not is_onnxruntime(FIRST_ONNXRUNTIME):
         return None
-    if resolve_provider(provider)[0] != CPU:  # no other was tried
+    if not find_provider(provider).is_cpu:  # no other was tried
         return None
     try:
         return with_query_lengths(path.read_bytes())

@@ -20,7 +20,6 @@ from typing import Any
 import onnxruntime as ort
 
 from ..errors import ModelFolderError
-from ..folder import atomic
 from ..folder.json_file import read_json_object
 from .plugins import ep_devices
 from .providers import Found
@@ -125,6 +124,8 @@ def recall(key: str) -> SelfTest | None:
 
 def remember(key: str, verdict: SelfTest) -> None:
     """Keep a verdict; where the cache cannot be written, the test runs again next time."""
+    from ..folder import atomic  # as in manifest's `write_manifest`
+
     try:
         folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from .. import validate
 from .._version import __version__
-from ..engine.providers import Provider, resolve_provider
+from ..engine.providers import Provider, find_provider
 from ..engine.threads import physical_cores
 from ..errors import PocketGPTError
 from ..folder.manifest import read_manifest
@@ -111,7 +111,7 @@ def bench(
     validate.whole("threads", threads, at_least=1, optional=True)
     lookup = prompt_lookup_num_tokens
     validate.whole("prompt_lookup_num_tokens", lookup, at_least=1, optional=True)
-    name, _ = resolve_provider(provider)
+    name = find_provider(provider).name
     manifest = read_manifest(Path(folder))
     names = list(manifest.variants) if variants is None else list(variants)
     for variant in names:

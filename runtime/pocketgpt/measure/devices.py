@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import onnxruntime as ort
@@ -95,6 +94,8 @@ def devices(folder: str | os.PathLike[str] | None = None) -> Devices:
 
 def conflicts() -> list[str]:
     """Return a line where several wheels own the folder `onnxruntime`: one overwrote the other."""
+    from importlib import metadata  # which imports email, csv and zipfile
+
     owners = sorted(set(metadata.packages_distributions().get("onnxruntime", ())))
     if len(owners) < 2:
         return []
