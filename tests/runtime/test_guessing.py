@@ -7,6 +7,7 @@ import pytest
 from pocketgpt.generation.guessing.lookup import PromptLookup
 from pocketgpt.generation.guessing.pace import FIRST_GUESS, MOST_CHECKED, PASSES_AGAIN, Pace
 from pocketgpt.generation.guessing.record import Record
+from pocketgpt.generation.guessing.worth import SHARE, Worth
 
 
 def test_what_followed_the_newest_tokens_last_is_guessed() -> None:
@@ -138,3 +139,27 @@ def test_a_hiccup_is_forgotten() -> None:
         checked(pace, 1, 1, 1.1)
         checked(pace, 3, 3, 1.3)
     assert pace.count([20], [0.95], False) > 8
+
+
+def test_a_draft_that_fails_is_tried_as_often_as_a_share_of_all_steps_pays_for() -> None:
+    worth, steps, loss = Worth(), 100, 9.0
+    tried = 0
+    for _ in range(1_000):
+        if worth.admit(steps):
+            tried += 1
+            worth.ended(-loss)
+    assert tried >= 150
+    assert tried * loss <= SHARE * 1_000 * steps + 2 * loss
+
+
+def test_a_draft_that_gains_reads_every_text_and_one_that_recovers_again() -> None:
+    worth = Worth()
+    for _ in range(10):
+        assert worth.admit(20)
+        worth.ended(5.0)
+    worth.ended(-1_000.0)
+    assert not worth.admit(100)
+    while not worth.admit(100):
+        pass
+    worth.ended(500.0)
+    assert worth.admit(1)

@@ -18,6 +18,7 @@ from pocketgpt import OptionError
 from pocketgpt.engine.ragged import FIRST_ONNXRUNTIME
 from pocketgpt.folder.onnxruntime_version import is_onnxruntime
 from pocketgpt.generation.guessing.pace import Pace
+from pocketgpt.generation.guessing.worth import Worth
 
 from .conftest import needs_query_lengths
 from .test_quantized_batch import TOLERANCE, alone_logits
@@ -57,6 +58,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guess wherever there is room, whether it pays or not: on a tiny model nothing does."""
     monkeypatch.setattr(Pace, "affordable", lambda pace, rows: rows in pace._steps)
     monkeypatch.setattr(Pace, "count", lambda pace, rooms, likely, drafted: max(rooms))
+    monkeypatch.setattr(Worth, "admit", lambda worth, steps: True)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,18 @@ def same(found: pocketgpt.GenerationResult, plain: pocketgpt.GenerationResult) -
     for one, other in zip(found.logprobs or [], plain.logprobs or [], strict=True):
         assert one.token_id == other.token_id
         assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+
+
+def test_a_draft_that_cost_more_than_it_gained_is_left_out_for_some_texts(
+    drafted: pocketgpt.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "affordable", lambda pace, rows: rows in pace._steps)
+    monkeypatch.setattr(Pace, "count", lambda pace, rooms, likely, drafted: max(rooms))
+    monkeypatch.setattr(Pace, "in_steps", lambda pace, seconds, rows: 20.0)  # of a plain step
+    drafted = copy.copy(drafted)  # what it was worth before is another's
+    guessed = [drafted.generate("a b", max_new_tokens=40).timings.guessed_tokens for _ in range(4)]
+    assert guessed[0] > 0
+    assert guessed[1:] == [0, 0, 0]
 
 
 @guessers

@@ -31,6 +31,7 @@ from ..text.tokenizer import Tokenizer
 from .folder_defaults import usable_defaults
 from .guessing.assistant import check_assistant, check_options
 from .guessing.draft import Draft
+from .guessing.worth import Worth
 from .option_types import GenerationOptionsDict, OneTextOptionsDict
 from .options import GenerationOptions
 from .prefix_cache import PrefixCache
@@ -88,6 +89,7 @@ class TextGenerator:
         self.graph = graph
         self.adapters = MappingProxyType(dict(adapters))
         self.assistant = assistant
+        self._assistants_worth = Worth()
         self._defaults = usable_defaults(defaults, graph.config.vocab_size)
         self.prefill_variant: str | None = None
         self._open_again: Callable[[], Self] | None = None
@@ -383,7 +385,8 @@ class TextGenerator:
         """Return what guesses for so many texts together; None without an assistant."""
         if self.assistant is None:
             return None
-        return Draft(self.assistant.new_decoder(slots), self.assistant.config.n_positions)
+        n_positions = self.assistant.config.n_positions
+        return Draft(self.assistant.new_decoder(slots), n_positions, self._assistants_worth)
 
     def scheduler(self, slots: int, adapter: str | None = None) -> Scheduler:
         """Return a scheduler with so many slots, for who drives requests on their own.

@@ -110,6 +110,9 @@ class Scheduler:
         pieces += [piece for job in self.waiting for piece in job.cancel()]
         for seat in seats:
             self._leave(seat)
+        for job in self.waiting:
+            if isinstance(job, TokenSequence):
+                self._speculation.leave(job)
         self.waiting.clear()
         return pieces
 

@@ -16,6 +16,7 @@ from ...engine.decoder import Decoder
 from ..prefix_cache import common_prefix
 from ..processors import Logits
 from ..sequence import Ids, TokenSequence
+from .worth import Worth
 
 LATE = 8  # tokens; more of a text that were not read yet are read by themselves
 
@@ -25,13 +26,15 @@ class Draft:
 
     Attributes:
         seconds: how long guessing took in all.
-        late_seconds: how long reading took where a text had gone on without guesses; what a text
-            begins with is not counted: it is read once.
+        first_seconds: how long reading took of what texts began with.
+        late_seconds: how long it took where a text had gone on without guesses.
+        worth: what it was worth in the texts before.
     """
 
-    def __init__(self, decoder: Decoder, n_positions: int) -> None:
+    def __init__(self, decoder: Decoder, n_positions: int, worth: Worth) -> None:
         """Take over the draft's decoder, with as many slots as texts are decoded together."""
-        self.seconds = self.late_seconds = 0.0
+        self.seconds = self.first_seconds = self.late_seconds = 0.0
+        self.worth = worth
         self._decoder = decoder
         self._n_positions = n_positions
         self._slots: dict[TokenSequence, int] = {}
@@ -89,8 +92,11 @@ class Draft:
             if len(chunk) > most:
                 begin = time.perf_counter()
                 self._decoder.prefill(chunk[:-1], slot)
-                if text not in self._new:
-                    self.late_seconds += time.perf_counter() - begin
+                seconds = time.perf_counter() - begin
+                if text in self._new:
+                    self.first_seconds += seconds
+                else:
+                    self.late_seconds += seconds
                 chunk = chunk[-1:]
             chunks[slot] = chunk
         self._new.clear()

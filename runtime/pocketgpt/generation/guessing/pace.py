@@ -60,7 +60,7 @@ class Pace:
 
     def checked(
         self, rows: int, count: int, accepted: int, seconds: float, drafted: bool, late: float = 0.0
-    ) -> None:
+    ) -> float:
         """Take note of a pass over guesses.
 
         Args:
@@ -70,11 +70,19 @@ class Pace:
             seconds: how long it took, guessing included.
             drafted: whether a draft guessed.
             late: seconds that the draft took besides, for what it had not read.
+
+        Returns:
+            What the pass saved, in plain steps; below zero what it cost.
         """
         self._since += 1
         self._passes.setdefault((rows, drafted), _Line()).add(count, seconds)
-        saved = 1 + accepted / rows - (seconds + late) / self._steps[rows]
+        saved = 1 + accepted / rows - self.in_steps(seconds + late, rows)
         self.credit = max(-MOST_DEBT, min(MOST_CREDIT, self.credit + saved))
+        return saved
+
+    def in_steps(self, seconds: float, rows: int) -> float:
+        """Return how many plain steps of so many rows take so long."""
+        return seconds / self._steps[rows]
 
     def count(self, rooms: Sequence[int], likely: Sequence[float], drafted: bool) -> int:
         """Return how many tokens to guess for each row, where there is room; 0 where none pays.

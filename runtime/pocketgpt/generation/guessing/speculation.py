@@ -26,17 +26,25 @@ class Speculation:
         self._n_positions = n_positions
         self._draft = draft
         self._pace = Pace()
-        self._spent = (0.0, 0.0)  # what the draft took when the last guess began
+        self._drafted: set[TokenSequence] = set()  # those that the draft reads along
+        self._gained = 0.0  # by them, in plain steps, as far as no text that ended had its share
+        self._spent = (0.0, 0.0, 0.0)  # what the draft took when the last guess began
 
     def admit(self, text: TokenSequence) -> None:
         """Take note of a text that will run."""
-        if text.lookup is not None or self._drafts(text):
-            self.active = True
-            self._pace.admit(text.tokens_left / self._decoder.slots, not text.lookup)
+        if text.lookup is None and not self._is_worth_drafting(text):
+            return
+        self.active = True
+        self._pace.admit(text.tokens_left / self._decoder.slots, not text.lookup)
 
     def leave(self, text: TokenSequence) -> None:
         """Take note that a text has ended."""
-        if self._draft is not None:
+        if self._draft is not None and text in self._drafted:
+            if text.record.guessed:
+                share = self._gained / len(self._drafted)
+                self._gained -= share
+                self._draft.worth.ended(share)
+            self._drafted.remove(text)
             self._draft.leave(text)
 
     def guess(self, texts: Sequence[TokenSequence]) -> list[list[int]] | None:
@@ -78,23 +86,32 @@ class Speculation:
         seconds: float,
     ) -> None:
         """Take note of how many of each text's guesses came true, and how long the pass took."""
-        (spent, late_before), (now, late) = self._spent, self._draft_seconds
+        taken = zip(self._draft_seconds, self._spent, strict=True)
+        guessing, first, late = (now - before for now, before in taken)
         for text, guess, count in zip(texts, guesses, accepted, strict=True):
             if guess:
                 text.record.checked(len(guess), count)
         longest = max(len(guess) for guess in guesses)
         drafted = any(guess and not text.lookup for text, guess in zip(texts, guesses, strict=True))
-        self._pace.checked(
-            len(texts), longest, sum(accepted), seconds + now - spent, drafted, late - late_before
-        )
+        rows = len(texts)
+        saved = self._pace.checked(rows, longest, sum(accepted), seconds + guessing, drafted, late)
+        if drafted:
+            self._gained += rows * (saved - self._pace.in_steps(first, rows))
 
     @property
-    def _draft_seconds(self) -> tuple[float, float]:
+    def _draft_seconds(self) -> tuple[float, float, float]:
+        """What the draft took so far: to guess, to read beginnings, to read what it had missed."""
         draft = self._draft
-        return (draft.seconds, draft.late_seconds) if draft else (0.0, 0.0)
+        return (draft.seconds, draft.first_seconds, draft.late_seconds) if draft else (0.0,) * 3
 
-    def _drafts(self, text: TokenSequence) -> bool:
-        return self._draft is not None and text.options.num_assistant_tokens > 0
+    def _is_worth_drafting(self, text: TokenSequence) -> bool:
+        draft = self._draft
+        if draft is None or not text.options.num_assistant_tokens:
+            return False
+        if not draft.worth.admit(text.tokens_left / self._decoder.slots):
+            return False
+        self._drafted.add(text)
+        return True
 
     def _room(self, slot: int, text: TokenSequence) -> int:
         """Return how many tokens can be guessed for a text: there is a token before them."""
@@ -104,4 +121,6 @@ class Speculation:
             return 0
         if text.lookup is not None:
             return min(room, text.lookup.room)
-        return min(room, self._draft.room(text)) if self._draft is not None else 0
+        if self._draft is not None and text in self._drafted:
+            return min(room, self._draft.room(text))
+        return 0
