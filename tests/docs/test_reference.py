@@ -15,6 +15,7 @@ from pocketgpt.cli.help_page import help_of, verbs, with_help
 from pocketgpt.folder import manifest
 from pocketgpt.folder.file_record import FileRecord
 from pocketgpt.folder.fingerprint import Answer, Fingerprint
+from pocketgpt.folder.neighbours import NEIGHBOURS
 
 from ..conftest import ROOT, Cli
 
@@ -49,12 +50,12 @@ def test_every_field_of_the_manifest_is_explained(heading: str) -> None:
 
 
 def test_every_file_of_a_folder_is_explained() -> None:
-    listed = set(first_column(section("folder.md", "Files")))
-    files = {manifest.MANIFEST, *manifest.RUNTIME_FILES, *manifest.TEXTS}
-    assert files <= listed
+    rows = section("folder.md", "Files")
+    files = {manifest.MANIFEST, *manifest.RUNTIME_FILES, *manifest.TEXTS, *NEIGHBOURS}
+    assert all(re.search(rf"^\|.*`{re.escape(name)}`.*\|", rows, re.MULTILINE) for name in files)
     graphs = (manifest.variant_path, manifest.adapter_graph_path, manifest.int8_cache_path)
     for name in (make("VARIANT") for make in graphs):
-        assert name in section("folder.md", "Files")
+        assert name in rows
 
 
 def test_the_example_of_a_folder_has_its_figures() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from pocketgpt import CheckpointError
+from pocketgpt.folder.card import CARD
 from pocketgpt.folder.manifest import TEXTS
 
 WEIGHTS = (
@@ -18,7 +19,7 @@ WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 _TOKENIZER_PATTERNS = ("*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model")
-_SAFE_PATTERNS = (*_TOKENIZER_PATTERNS, "*.safetensors", *TEXTS)
+_SAFE_PATTERNS = (*_TOKENIZER_PATTERNS, "*.safetensors", *TEXTS, CARD)
 _ALL_PATTERNS = (*_SAFE_PATTERNS, "pytorch_model*.bin", "adapter_model.bin")
 
 

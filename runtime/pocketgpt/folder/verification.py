@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ModelFolderError
+from .card import CARD
 from .file_record import check_files
 from .manifest import RUNTIME_FILES, TEXTS, read_manifest
 from .opening import check_companions
@@ -55,7 +56,8 @@ def verify_files(
         if progress:
             progress("checking files", done, len(variants))
         failures += _failures(partial(check_files, folder, variant.all_files, verify=True))
-    for name in dict.fromkeys([*RUNTIME_FILES, *TEXTS, *(c.path for c in manifest.companions)]):
+    others = [record.path for record in manifest.companions if record.path != CARD]  # to be edited
+    for name in dict.fromkeys([*RUNTIME_FILES, *TEXTS, *others]):
         failures += _failures(partial(check_companions, folder, manifest, [name]))
     if progress:
         progress("checking files", len(variants), len(variants))
