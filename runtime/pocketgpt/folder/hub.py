@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import ModelFolderError, OptionError, PocketGPTError, one_line
+from ..errors import ModelFolderError, OptionError, one_line
 from .manifest import MANIFEST, REQUIRED_FILES, RUNTIME_FILES, Manifest, read_manifest
 
 Names = Callable[[Manifest], Iterable[str]]
@@ -128,48 +128,40 @@ def _file(model: HubModel, path: str) -> Path:
     """Return a file of a model in the cache, downloaded where it is not there."""
     from huggingface_hub import hf_hub_download
 
-    with hub_errors(model, path):
+    with _errors(model, path):
         return Path(hf_hub_download(model.repo, path, revision=model.revision))
 
 
 @contextmanager
-def hub_errors(
-    model: HubModel, path: str, error: type[PocketGPTError] = ModelFolderError
-) -> Iterator[None]:
-    """Turn what huggingface_hub raises into a line.
-
-    Args:
-        model: what was asked for.
-        path: the file of it.
-        error: what to raise.
-    """
+def _errors(model: HubModel, path: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises where a file of a model was asked for into a line."""
     from huggingface_hub import errors
 
     try:
         yield
-    except PocketGPTError:
-        raise
     except errors.GatedRepoError as reason:
-        raise error(
+        raise ModelFolderError(
             f"{model} is gated: ask for it on https://huggingface.co/{model.repo}, then 'hf auth "
             "login', or HF_TOKEN"
         ) from reason
     except errors.RepositoryNotFoundError as reason:
-        raise error(
+        raise ModelFolderError(
             f"{model.repo} is neither a folder nor a model on the hub; one that is private takes "
             "'hf auth login', or HF_TOKEN"
         ) from reason
     except errors.RevisionNotFoundError as reason:
-        raise error(f"{model.repo} has no revision {model.revision} on the hub") from reason
+        raise ModelFolderError(
+            f"{model.repo} has no revision {model.revision} on the hub"
+        ) from reason
     except errors.LocalEntryNotFoundError as reason:
-        raise error(
+        raise ModelFolderError(
             f"{model} is not a folder; the hub's cache has no {path} of it, and the hub cannot be "
             "reached, or HF_HUB_OFFLINE is set"
         ) from reason
     except errors.EntryNotFoundError as reason:
-        raise error(_without(model, path)) from reason
+        raise ModelFolderError(_without(model, path)) from reason
     except Exception as reason:  # requests' or httpx's, by version
-        raise error(hub_failure(str(model), reason)) from reason
+        raise ModelFolderError(hub_failure(str(model), reason)) from reason
 
 
 def _without(model: HubModel, path: str) -> str:

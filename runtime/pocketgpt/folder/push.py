@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from ..errors import OptionError
+from ..errors import ModelFolderError, OptionError, one_line
 from ..extras import needs_extra
 from .card import CARD, model_card
 from .file_record import check_files
-from .hub import HubModel, hub_errors
+from .hub import HubModel
 from .json_file import json_text
 from .manifest import (
     MANIFEST,
@@ -74,7 +75,7 @@ def push(
     uploads: list[CommitOperationAdd | CommitOperationDelete] = [
         CommitOperationAdd(path, content) for path, content in sorted({**files, **texts}.items())
     ]
-    with hub_errors(model, MANIFEST):
+    with _errors(model):
         api = HfApi(library_name="pocketgpt")
         api.create_repo(model.repo, private=private or None, exist_ok=True)
         if model.revision is not None:
@@ -87,6 +88,23 @@ def push(
             revision=model.revision,
         )
     return str(committed.commit_url)
+
+
+@contextmanager
+def _errors(model: HubModel) -> Iterator[None]:
+    """Turn what huggingface_hub raises into a line."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except Exception as reason:  # requests' or httpx's, by version, are among them
+        answer = reason.response if isinstance(reason, HfHubHTTPError) else None
+        if answer is not None and answer.status_code in (401, 403):
+            raise ModelFolderError(
+                f"the hub does not let you write {model.repo}: 'hf auth login', or HF_TOKEN, with "
+                "a token that may write"
+            ) from reason
+        raise ModelFolderError(f"{model} could not be pushed: {one_line(reason)}") from reason
 
 
 def _contents(
