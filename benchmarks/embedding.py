@@ -1,6 +1,8 @@
-"""What an app takes on with PocketGPT: packages and licences, start-up, memory. For docs/embedding.md.
+"""What an app takes on with PocketGPT: packages and licences, start-up, memory.
 
     python benchmarks/embedding.py FOLDER [--variant V]... [--rounds N] [--write docs/embedding.md]
+
+Writes the tables of docs/embedding.md.
 
 Packages are those that the runtime requires, with all that they require, as installed here. Starts
 are of processes of their own, medians over the rounds. Memory is Linux's, of processes that have
@@ -53,7 +55,9 @@ model.generate(sys.argv[3], max_new_tokens=int(sys.argv[4]), eos_token_id=[])
 print("ready", flush=True)
 sys.stdin.read()
 """
-_PART = re.compile(r"(<!-- (\w+): made by benchmarks/embedding.py -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
+_PART = re.compile(
+    r"(<!-- (\w+): made by benchmarks/embedding.py -->\n).*?(<!-- end of \2 -->)", re.DOTALL
+)
 
 
 def closure(names: tuple[str, ...] = REQUIRED) -> dict[str, Distribution]:
@@ -95,7 +99,9 @@ def size_of(package: Distribution) -> int:
 
 def imported(folder: Path) -> set[str]:
     """Return the packages that a process has imported once it has generated."""
-    code = ONCE + "import json; print(json.dumps(sorted({n.partition('.')[0] for n in sys.modules})))"
+    code = (
+        ONCE + "import json; print(json.dumps(sorted({n.partition('.')[0] for n in sys.modules})))"
+    )
     done = _run([sys.executable, "-c", code, str(folder), "fp32", PROMPT])
     owners = packages_distributions()
     tops = json.loads(done.splitlines()[-1])

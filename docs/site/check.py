@@ -90,7 +90,9 @@ def _broken(
 def main() -> None:
     site = Path(sys.argv[1]).resolve()
     lines = [*wrong(site)]
-    print("\n".join(lines) or f"{site}: every link leads somewhere, nothing is fetched from elsewhere")
+    print(
+        "\n".join(lines) or f"{site}: every link leads somewhere, nothing is fetched from elsewhere"
+    )
     sys.exit(bool(lines))
 
 

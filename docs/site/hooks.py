@@ -1,4 +1,4 @@
-"""What mkdocs does besides: pages and files that lie outside docs/, and the Chinese pages' language.
+"""What mkdocs does besides: pages and files outside docs/, and the Chinese pages' language.
 
 Pages link to whatever lies in the repository as GitHub has it, `../examples/chat.py`. The site has
 a copy of each such file, and README.md is its front page.

@@ -258,6 +258,8 @@ def _write_companions(checkpoint: Checkpoint, model: GPT2, staging: Path) -> Non
     config["use_cache"] = True
     config.pop(SETTINGS, None)  # for other files than the folder's
     write_json(staging / CONFIG, config)
+    # By which transformers and transformers.js cut a prompt; without one they cut nothing.
+    tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.n_positions)
     for file in map(Path, tokenizer.save_pretrained(staging)):
         if file.name not in TOKENIZER_FILES:
             file.unlink(missing_ok=True)

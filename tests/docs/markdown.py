@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -62,7 +63,9 @@ def notes(page: Path) -> Iterator[tuple[int, str, str]]:
 
 def begins_with(page: Path) -> list[str]:
     """Return the files and folders that have to be there before a page is run."""
-    return [name for _, what, about in notes(page) if what == "begins with" for name in about.split()]
+    return [
+        name for _, what, about in notes(page) if what == "begins with" for name in about.split()
+    ]
 
 
 def blocks(page: Path) -> list[Block]:
@@ -101,7 +104,7 @@ def anchors(page: Path) -> frozenset[str]:
     """Return the anchors of a page's headings, as GitHub and the site make them."""
     made: set[str] = set()
     tokens = tokens_of(page)
-    for heading, inline in zip(tokens, tokens[1:], strict=False):
+    for heading, inline in pairwise(tokens):
         if heading.type == "heading_open":
             text = "".join(child.content for child in inline.children or ())
             slug = re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")

@@ -11,7 +11,9 @@ import pytest
 from ..conftest import ROOT
 
 PAGE = (ROOT / "docs" / "embedding.md").read_text("utf-8")
-ROWS = re.findall(r"^\| ([\w-]+) \| ([\d.]+) \| (.+?) \| ([\d.]+) \| (yes)? *\|$", PAGE, re.MULTILINE)
+ROWS = re.findall(
+    r"^\| ([\w-]+) \| ([\d.]+) \| (.+?) \| ([\d.]+) \| (yes)? *\|$", PAGE, re.MULTILINE
+)
 
 
 def test_every_package_and_its_licence_is_listed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,15 +26,13 @@ def programs(path: Path) -> list[tuple[str, str]]:
 
 def run(language: str, code: str, scratch: Path) -> str:
     """Run a program as somebody would who has copied it: where the folder's files are."""
-    folder = scratch / "model"
-    folder.symlink_to(FUSED)
+    folder = Path(shutil.copytree(FUSED, scratch / "model", copy_function=os.link))
     if language == "python":
         command = [sys.executable, "-W", "ignore", "-c", code]
     else:
         (scratch / "node_modules").symlink_to(MODULES)
         (scratch / "program.mjs").write_text(code, "utf-8")
         command = [str(node_program()), "../program.mjs"]
-        # A program by its path finds packages where it lies; ours lies beside the folder.
     away = {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1"}
     done = subprocess.run(
         command,
@@ -55,3 +54,13 @@ def test_the_card(fused: Path, tmp_path: Path, place: int) -> None:
     language, code = found[place]
     text = ours(FUSED, "int8").generate("Once upon a time", max_new_tokens=TOKENS).text
     assert text.strip() in run(language, code, tmp_path)
+
+
+@pytest.mark.parametrize(("language", "code"), programs(PAGE), ids=range(len(programs(PAGE))))
+def test_the_page(tmp_path: Path, language: str, code: str) -> None:
+    text = ours(FUSED, "int8").generate("Once upon a time", max_new_tokens=TOKENS).text
+    assert text.strip() in run(language, code, tmp_path)
+
+
+def test_the_page_has_a_program_for_each() -> None:
+    assert len(programs(PAGE)) == 6

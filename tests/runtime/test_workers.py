@@ -1,4 +1,4 @@
-"""Worker processes, as docs/embedding.md says: fork first, or load with one thread and keep still."""
+"""Worker processes, as docs/embedding.md says: fork first, or load with one thread."""
 
 from __future__ import annotations
 

@@ -260,11 +260,16 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into `folder`, replacing an older one in one step."""
     from . import atomic  # what only reads, as at start-up, goes without what that imports
 
+    atomic.write_json(folder / MANIFEST, manifest_fields(manifest))
+
+
+def manifest_fields(manifest: Manifest) -> dict[str, Any]:
+    """Return what the manifest's file says."""
     fields = dataclasses.asdict(manifest)
     for part in filter(None, (fields, fields["installing"])):
         if part["installing"] is None:
             del part["installing"]
-    atomic.write_json(folder / MANIFEST, fields)
+    return fields
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -63,9 +63,9 @@ while not generator.is_done():
 """
 
 _TRANSFORMERS_JS = """\
-import { pipeline } from "@huggingface/transformers";
+import { $imports } from "@huggingface/transformers";
 
-const generator = await pipeline("text-generation", "$where", { dtype: "$dtype" });
+${here}const generator = await pipeline("text-generation", "$where", { dtype: "$dtype" });
 const [{ generated_text }] = await generator("$prompt", { max_new_tokens: 40 });
 console.log(generated_text);
 """
@@ -121,6 +121,10 @@ def usages(manifest: Manifest, config: ModelConfig, where: str | None = None) ->
         return Usage(runtime, install, language, Template(code).substitute(known))
 
     extra = "'pocketgpt[hub]'" if where else "pocketgpt"
+    if where is None:  # transformers.js looks for folders beside itself, unless told where
+        known |= {"imports": "env, pipeline", "here": 'env.localModelPath = "./";\n'}
+    else:
+        known |= {"imports": "pipeline", "here": ""}
     if config.labels is not None:
         yield usage("PocketGPT", f"pip install {extra}", _CLASSIFY)
         return
