@@ -205,7 +205,8 @@ def main() -> None:
     arguments = parser.parse_args()
     variants = arguments.variant or ["fp32", "int8", "q8", "q4"]
     machine: dict[str, Any] = described(1)
-    where = f"{machine['date']}, {machine['processor']}, {machine['system']}, Python {machine['python']}"
+    told = [machine[name] for name in ("date", "processor", "system")]
+    where = ", ".join([*told, f"Python {machine['python']}"])
     parts = {
         "packages": packages_table(arguments.folder),
         "starts": starts_table(arguments.folder, variants, arguments.rounds)

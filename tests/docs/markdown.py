@@ -15,6 +15,7 @@ from markdown_it.token import Token
 from ..conftest import ROOT
 
 LANGUAGES = ("sh", "python", "text")
+OTHERS = ("js", "json", "cpp", "csharp", "c", "html")  # shown; what runs them, runs them elsewhere
 _NOTE = re.compile(r"<!--\s*(not run|saved as|begins with):\s*(.*?)\s*-->", re.DOTALL)
 
 

@@ -31,11 +31,21 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 SOURCES = os.pathsep.join(str(ROOT / name) for name in ("runtime", "exporter", "quantize"))
 
 
-def to_run(page: Path) -> list[Block]:
-    return [block for block in blocks(page) if block.language != "text" and not block.not_run]
+# Pages whose programs other tests run, in other environments.
+ELSEWHERE = {"docs/interop.md": "make test-interop"}
 
 
-RUN = [page for page in pages() if to_run(page) and not page.name.endswith(".zh-CN.md")]
+def runs(block: Block) -> bool:
+    return block.language in ("sh", "python") and not block.not_run
+
+
+RUN = [
+    page
+    for page in pages()
+    if any(map(runs, blocks(page)))
+    and name_of(page) not in ELSEWHERE
+    and not page.name.endswith(".zh-CN.md")  # held to be the same as the English ones
+]
 
 
 @pytest.fixture
@@ -82,7 +92,7 @@ def test_the_page_runs(
 def with_output(every: list[Block]) -> Iterator[tuple[Block, str | None]]:
     """Yield the blocks to run, each with what the page says that it prints, if it does."""
     for block, below in pairwise([*every, Block("", "", 0)]):
-        if block.language != "text" and not block.not_run:
+        if runs(block):
             yield block, below.text if below.language == "text" else None
 
 
