@@ -31,7 +31,7 @@ ARM_TESTS := $(patsubst %,tests/runtime/test_%.py,handed generate batch buffers 
 ARM_PLATFORMS := $(patsubst %,--platform manylinux_%_aarch64,2_34 2_31 2_28 2_27 2_17) --platform manylinux2014_aarch64
 QEMU ?= $(firstword $(shell command -v qemu-aarch64-static qemu-aarch64))
 NATIVE := $(filter aarch64 arm64,$(shell uname -m))
-MEASURED := build/gpt2 build/gpt2-blocks32 build/pocket-tales/onnx/model_q4.onnx
+MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime lint format types check build clean
@@ -159,7 +159,7 @@ bench: $(MEASURED) $(SYSTEMS) ## measure our speed, memory and quality and other
 	$(BIN)/python benchmarks/speed.py build/speed $(ARGS)
 	$(BIN)/python benchmarks/report.py build/speed --docs docs --readme README.md
 
-bench-quick: build/gpt2 build/gpt2-blocks32 $(SYSTEMS) ## a few of its figures, once, in build/speed-quick
+bench-quick: build/gpt2 $(SYSTEMS) ## a few of its figures, once, in build/speed-quick
 	$(BIN)/python benchmarks/speed.py build/speed-quick --quick $(ARGS)
 	$(BIN)/python benchmarks/report.py build/speed-quick
 
@@ -169,10 +169,6 @@ bench-large: $(MEASURED) build/gpt2-medium $(SYSTEMS) ## add gpt2-medium's shape
 
 build/gpt2: | setup
 	$(BIN)/python benchmarks/gpt2_shape.py $@ --keep $@-checkpoint $(VARIANTS:%=--variant %)
-
-build/gpt2-blocks32: | build/gpt2
-	cp -r build/gpt2 $@
-	$(BIN)/pocketgpt quantize $@ q4 --block-size 32
 
 build/gpt2-medium: | setup
 	$(BIN)/python benchmarks/gpt2_shape.py $@ --keep $@-checkpoint $(VARIANTS:%=--variant %) --medium
