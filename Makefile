@@ -11,6 +11,7 @@ WHEELS_openvino := onnxruntime-openvino==1.24.1 openvino==2025.4.1
 WHEELS_cuda := onnxruntime-gpu[cuda,cudnn]
 on-device = POCKETGPT_DEVICE=$(1) POCKETGPT_FOLDERS=build/devices $(2) .venv-$(1)/bin/python -m pytest -m device tests/devices
 PLUGINS := .venv-plugins
+INTEROP := .venv-interop
 BENCH := .venv-bench
 SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installed,$(wildcard benchmarks/systems/requirements/*.txt)) \
 	$(BENCH)/transformersjs/.packages
@@ -34,7 +35,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime lint format types check build clean
+.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -150,6 +151,26 @@ $(PLUGINS)/.installed: pyproject.toml
 	test -x $(PLUGINS)/bin/python || $(PYTHON) -m venv $(PLUGINS)
 	$(PLUGINS)/bin/python -m pip install --disable-pip-version-check \
 		onnxruntime-ggml==0.2.0 onnxruntime-ep-openvino==1.8.1 pytest -e '.[cli]'
+	@touch $@
+
+test-interop: $(INTEROP)/.packages build/interop/.made ## run a folder in Optimum, ONNX Runtime GenAI, transformers.js and others
+	HF_HUB_OFFLINE=1 $(INTEROP)/bin/python -m pytest -m interop tests/interop $(ARGS)
+
+$(INTEROP)/.installed: pyproject.toml constraints.txt tests/interop/requirements.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -r tests/interop/requirements.txt \
+		-e '.[cli,export,hub]'
+	@touch $@
+
+$(INTEROP)/.packages: tests/interop/package.json $(INTEROP)/.installed
+	cp $< $(@D)/package.json
+	PATH="$(CURDIR)/$(@D)/bin:$$PATH" ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(@D) --no-audit --no-fund
+	@touch $@
+
+build/interop/.made: $(wildcard runtime/pocketgpt/folder/*.py runtime/pocketgpt/folder/neighbours/*.py) | setup
+	$(BIN)/pocketgpt export models/pocket-tales $(@D)/fused --overwrite
+	$(BIN)/pocketgpt quantize $(@D)/fused int8 q8 q4 q4f16
+	$(BIN)/pocketgpt export models/pocket-tales $(@D)/portable --graph portable --overwrite
 	@touch $@
 
 build/portable/onnx/model.onnx: | setup

@@ -44,6 +44,8 @@ from pocketgpt.folder.manifest import (
     variant_path,
     write_manifest,
 )
+from pocketgpt.folder.neighbours import write_neighbours
+from pocketgpt.folder.neighbours.transformers_js import SETTINGS
 from pocketgpt.folder.opening import TOKENIZER
 from pocketgpt.generation.folder_defaults import default_remarks, usable_defaults
 from pocketgpt.generation.options import GenerationOptions
@@ -52,11 +54,12 @@ from pocketgpt.text.tokenizer import Tokenizer
 from .graph.adapters import write_adapter_graph
 from .graph.trace import MIN_ONNXRUNTIME, OPSET, trace
 from .graph.trace_portable import PORTABLE_OPSET, trace_portable
-from .install import install, staging_for, was_interrupted
+from .install import install, keep_card, staging_for, was_interrupted
 from .proof.adapter import ask_adapted, prove_adapters
 from .proof.float64 import Asked, prove_beyond_float32
 from .proof.prove import prove
 from .proof.reference import ask_reference, real_ids
+from .source.card import read_card_facts
 from .source.checkpoint import COMPANIONS, Checkpoint, load_checkpoint
 from .source.classifier import GPT2
 from .source.formats import check_no_pointer
@@ -133,6 +136,8 @@ def export(
             with step("proving it equals PyTorch"):
                 manifest = _prove(staging, written, load)
             manifest = replace(manifest, tokenizer=None if tokenizer is None else str(tokenizer))
+            keep_card(folder, staging)
+            manifest = write_neighbours(staging, manifest)
             write_manifest(staging, manifest)
             install(staging, folder)
     except OSError as error:
@@ -251,8 +256,10 @@ def _write_companions(checkpoint: Checkpoint, model: GPT2, staging: Path) -> Non
     tokenizer = checkpoint.tokenizer
     config: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
     config["use_cache"] = True
-    config["transformers.js_config"] = {"use_external_data_format": {"model.onnx": True}}
+    config.pop(SETTINGS, None)  # for other files than the folder's
     write_json(staging / CONFIG, config)
+    # By which transformers and transformers.js cut a prompt; without one they cut nothing.
+    tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.n_positions)
     for file in map(Path, tokenizer.save_pretrained(staging)):
         if file.name not in TOKENIZER_FILES:
             file.unlink(missing_ok=True)
@@ -307,6 +314,7 @@ def _variant(staging: Path, bits: dict[str, int]) -> Variant:
 
 def _manifest(checkpoint: Checkpoint, model: GPT2, graph: GraphKind, staging: Path) -> Manifest:
     bits = {name: 32 for name, tensor in model.named_parameters() if tensor.ndim == 2}
+    card = read_card_facts(checkpoint.companions)
     text = staging / "evaluation.txt"
     return Manifest(
         producer=f"pocketgpt {__version__}",
@@ -326,4 +334,6 @@ def _manifest(checkpoint: Checkpoint, model: GPT2, graph: GraphKind, staging: Pa
             *_token_type_remarks(checkpoint),
             *_generation_remarks(model.config.vocab_size, staging),
         ),
+        license=card.license,
+        languages=card.languages,
     )

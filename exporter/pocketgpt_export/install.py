@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pocketgpt import ModelFolderError
 from pocketgpt.folder.atomic import exchange, staging_folder
-from pocketgpt.folder.manifest import MANIFEST
+from pocketgpt.folder.card import CARD
+from pocketgpt.folder.manifest import MANIFEST, recorded_states
+from pocketgpt.folder.neighbours import neighbours_of
 
 INSIDE = "export"  # the name that staging folders inside a target are made for
 
@@ -31,6 +35,20 @@ def staging_for(folder: Path) -> Iterator[Path]:
 def was_interrupted(folder: Path) -> bool:
     """Tell whether a killed export left a folder that has to stay without all its files."""
     return any(folder.glob(f".{INSIDE}.partial-*"))
+
+
+def keep_card(folder: Path, staging: Path) -> None:
+    """Copy a README.md that somebody wrote for the folder which `staging` is to replace."""
+    card = folder / CARD
+    if not card.is_file():
+        return
+    try:
+        states = recorded_states(folder)
+        theirs = CARD not in neighbours_of(folder, states[0], states)
+    except ModelFolderError:  # nothing says that it is ours
+        theirs = True
+    if theirs:
+        shutil.copyfile(card, staging / CARD)
 
 
 def install(staging: Path, folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from pocketgpt import PocketGPTError
 from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.config import SIZES
+from pocketgpt.folder.hub import every_variant, located
 from pocketgpt.folder.labels import Labels, labels_of
 from pocketgpt.folder.manifest import Manifest, read_manifest
 from pocketgpt.folder.opening import open_folder
@@ -39,7 +40,7 @@ def verify(
     """Check a model folder's files, and prove its fp32 graph against its checkpoint again.
 
     Args:
-        folder: what `export` wrote.
+        folder: what `export` wrote, or its name on the hub.
         checkpoint: what it was exported from; None for the manifest's source if it still is on this
             machine, and no proof if it is not.
         revision: a hub branch, tag or commit.
@@ -58,7 +59,7 @@ def verify(
         >>> verify("models/gpt2", "openai-community/gpt2").failures
         ()
     """
-    folder = Path(folder)
+    folder = located(folder, every_variant, everything=True)
     found = verify_files(folder, progress)
     if found.failures:
         return dataclasses.replace(found, unproven="files are damaged")

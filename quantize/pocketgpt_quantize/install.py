@@ -18,21 +18,19 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from pocketgpt.folder.atomic import exchange, locked, write_json
-from pocketgpt.folder.config import CONFIG
+from pocketgpt.folder.atomic import exchange, locked, write_text
 from pocketgpt.folder.file_record import FileRecord
-from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.manifest import (
+    Manifest,
     Variant,
     read_manifest,
-    variant_path,
+    recorded_states,
     write_manifest,
 )
+from pocketgpt.folder.neighbours import NEIGHBOURS, changed, listed, neighbours_of
 
 ONNX = "onnx"
-HALF_CACHES = ("fp16", "q4f16")  # variants whose keys and values are float16
 
 
 def install(
@@ -51,14 +49,14 @@ def install(
         OSError: the folder cannot be written; what it lists is whole.
     """
     with locked(folder, wait=True):  # another installation builds on what this one leaves
-        now = read_manifest(folder)
-        others = tuple(record for record in now.companions if record.path != CONFIG)
+        now, states = read_manifest(folder), recorded_states(folder)
         after = replace(
-            now,
-            variants={**now.variants, "fp32": fp32, **variants},
-            evaluation_sha256=text,
-            companions=others,  # config.json has one hash or another until all is done
+            now, variants={**now.variants, "fp32": fp32, **variants}, evaluation_sha256=text
         )
+        neighbours = neighbours_of(folder, after, states)
+        renewed = changed(folder, neighbours)
+        others = _settled(now, neighbours, renewed)
+        after = replace(after, companions=others)
         old = {name: variant.all_files for name, variant in now.variants.items()}
         replaced = {n for n, v in variants.items() if n in old and old[n] != v.all_files}
         cache = now.variants["fp32"].int8_cache  # of fp32 the one thing that is made anew
@@ -73,14 +71,29 @@ def install(
             write_manifest(folder, replace(now, variants=kept, companions=others, installing=after))
             if not (at_once and exchange(staging / ONNX, folder / ONNX)):
                 _move(staging, folder, graphs, variants.values())
-            _update_config(folder, after.variants)
+            for name, content in renewed.items():
+                write_text(folder / name, content)
         except BaseException:
             with suppress(OSError):
                 write_manifest(folder, read_manifest(folder))
             raise
-        if now.companions:
-            after = replace(after, companions=(*others, FileRecord.of(folder, CONFIG)))
-        write_manifest(folder, after)
+        write_manifest(folder, listed(after, neighbours) if now.companions else after)
+
+
+def _settled(
+    now: Manifest, neighbours: Mapping[str, str], renewed: Mapping[str, str]
+) -> tuple[FileRecord, ...]:
+    """Return the records of files that stay as they are, whatever happens until all is done.
+
+    Not those that are written anew, which have one hash or another until then, nor a file that was
+    ours and is its editor's now.
+    """
+    return tuple(
+        record
+        for record in now.companions
+        if record.path not in renewed
+        and (record.path in neighbours or record.path not in NEIGHBOURS)
+    )
 
 
 def _drop_others(staging: Path, records: Iterable[FileRecord]) -> None:
@@ -129,22 +142,3 @@ def _move(
     for records in (graphs, *(reversed(variant.all_files) for variant in variants)):
         for record in records:
             (staging / record.path).replace(folder / record.path)
-
-
-def _update_config(folder: Path, variants: Iterable[str]) -> None:
-    """Tell transformers.js of the variants, leaving what else config.json says to it."""
-    config = read_json_object(folder / CONFIG)
-    known = config.get("transformers.js_config")
-    ours: dict[str, Any] = dict(known) if isinstance(known, dict) else {}
-    _extend(ours, "use_external_data_format", {Path(variant_path(n)).name: True for n in variants})
-    _extend(ours, "kv_cache_dtype", {n: "float16" for n in variants if n in HALF_CACHES})
-    updated = {**config, "transformers.js_config": ours}
-    if updated != config:
-        write_json(folder / CONFIG, updated)
-
-
-def _extend(config: dict[str, Any], name: str, entries: Mapping[str, Any]) -> None:
-    """Add to a map what it lacks; a value of another kind holds for all variants, and stays."""
-    known = config.get(name)
-    if entries and (known is None or isinstance(known, dict)):
-        config[name] = {**entries, **(known or {})}

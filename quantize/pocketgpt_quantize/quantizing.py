@@ -16,6 +16,7 @@ from pocketgpt.engine.selftest import take_fingerprint
 from pocketgpt.folder.atomic import os_error_line, staging_folder
 from pocketgpt.folder.config import HEAD_MULTIPLE
 from pocketgpt.folder.fingerprint import Fingerprint
+from pocketgpt.folder.hub import refuse_hub
 from pocketgpt.folder.manifest import Int8Cache, Variant, variant_path
 from pocketgpt.folder.opening import OpenFolder, open_folder
 from pocketgpt.text.tokenizer import Tokenizer
@@ -80,6 +81,7 @@ def quantize(
     Example:
         >>> [report.loss for report in quantize("models/gpt2", ["int8", "q4"])]
     """
+    refuse_hub(folder, "quantize")
     folder = Path(folder)
     recipes = {name: recipe_of(name) for name in variants}
     _check_max_loss(max_loss)

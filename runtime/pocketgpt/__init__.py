@@ -20,6 +20,7 @@ from .errors import (
     SessionError,
     VariantNotFoundError,
 )
+from .folder.push import push
 from .generation.options import GenerationOptions
 from .generation.results import Counters, GenerationResult, Timings, TokenLogprobs
 from .generation.stream import BatchStream, Stream
@@ -79,5 +80,6 @@ __all__ = [
     "devices",
     "load",
     "profile",
+    "push",
     "selftest",
 ]

@@ -71,3 +71,8 @@ class QuantizationError(PocketGPTError):
 
 class MissingExtraError(PocketGPTError):
     """An optional dependency is not installed; the message has the pip command."""
+
+
+def one_line(error: Exception) -> str:
+    """Return another library's error as one line of bearable length."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -234,6 +234,7 @@ def load(
     folder: str | os.PathLike[str],
     variant: str | None = None,
     *,
+    revision: str | None = None,
     provider: Provider = "auto",
     threads: int | None = None,
     verify: bool = False,
@@ -250,10 +251,13 @@ def load(
     """Load a variant of a model folder.
 
     Args:
-        folder: what `pocketgpt export` wrote.
+        folder: what `pocketgpt export` wrote; or where there is no folder of that name, a model on
+            the Hugging Face hub, `user/repo` or `user/repo@revision`, of which the variant's files
+            are downloaded to the hub's cache (extra `hub`).
         variant: `fp32`, `int8`, `q4`, ...; None for the first there is that suits the provider: on
             the CPU of int8 and fp32, on an x86-64 with VNNI or AMX of q8, int8 and fp32; on CUDA of
             fp16 and q4f16, of a portable folder fp32.
+        revision: a branch, tag or commit of the hub.
         provider: `auto` and `cpu` are ONNX Runtime's CPU provider; `cuda`, `tensorrt`, `openvino`,
             `coreml`, `directml`, `webgpu`, `qnn`, `xnnpack`, `migraphx`, or any name of its own;
             alone or with options: `("cuda", {"device_id": 1})`, which may also be written
@@ -302,9 +306,10 @@ def load(
     """
     running = Running(provider, threads, low_memory, strict, selftest, progress)
     return Model.open(
-        Path(folder),
+        folder,
         variant,
         running,
+        revision=revision,
         verify=verify,
         prefix_cache_bytes=prefix_cache_bytes,
         adapters=adapters,

@@ -12,6 +12,7 @@ from transformers import GenerationConfig, GPT2Config, GPT2TokenizerFast
 import pocketgpt
 from pocketgpt.folder.file_record import sha256
 from pocketgpt.folder.manifest import read_manifest
+from pocketgpt.folder.neighbours import NEIGHBOURS
 from pocketgpt_export.graph.trace import MIN_ONNXRUNTIME, OPSET
 
 from .conftest import CHECKS
@@ -29,7 +30,7 @@ def manifest(tiny_folder: Path) -> dict[str, Any]:
 def test_layout(tiny_folder: Path) -> None:
     found = {path.relative_to(tiny_folder).as_posix() for path in tiny_folder.rglob("*")}
     expected = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
-    expected |= TEXTS | {"pocketgpt.json", "onnx"}
+    expected |= TEXTS | {"pocketgpt.json", "onnx", *NEIGHBOURS}
     for stem in VARIANTS.values():
         expected |= {f"onnx/{stem}.onnx", f"onnx/{stem}.onnx_data", f"onnx/{stem}_int8_cache.onnx"}
     assert found == expected
@@ -53,7 +54,7 @@ def test_config_keeps_the_checkpoints(tiny_checkpoint: Path, tiny_folder: Path) 
     """transformers reads the same configuration from both, and other runtimes find theirs."""
     fields = json.loads((tiny_folder / "config.json").read_text("utf-8"))
     external = {f"{stem}.onnx": True for stem in VARIANTS.values()}
-    assert fields["transformers.js_config"] == {"use_external_data_format": external}
+    assert fields["transformers.js_config"]["use_external_data_format"] == external
     assert fields["model_type"] == "gpt2"
     assert fields["use_cache"] is True
     before = GPT2Config.from_pretrained(tiny_checkpoint).to_dict()

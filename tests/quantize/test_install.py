@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ import pytest
 import pocketgpt
 from pocketgpt.folder.atomic import os_error_line, staging_folder
 from pocketgpt.folder.file_record import sha256
-from pocketgpt.folder.manifest import read_manifest, variant_path
+from pocketgpt.folder.manifest import read_manifest, variant_path, write_manifest
+from pocketgpt.folder.neighbours import NEIGHBOURS, neighbours_of, write_neighbours
 from pocketgpt.folder.verification import verify_files
 from pocketgpt_quantize import install as module
 from pocketgpt_quantize import quantize
 from pocketgpt_quantize.install import install
+
+from ..conftest import contents
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 
@@ -86,11 +90,11 @@ def old_and_new(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def forget(folder: Path, name: str) -> None:
-    path = folder / "pocketgpt.json"
-    fields = json.loads(path.read_text("utf-8"))
-    for record in fields["variants"].pop(name)["files"]:
-        (folder / record["path"]).unlink()
-    path.write_text(json.dumps(fields), "utf-8")
+    before = read_manifest(folder)
+    for record in before.variants[name].files:
+        (folder / record.path).unlink()
+    fewer = {other: variant for other, variant in before.variants.items() if other != name}
+    write_manifest(folder, write_neighbours(folder, replace(before, variants=fewer), [before]))
 
 
 def staged(new: Path, staging: Path) -> Path:
@@ -135,6 +139,7 @@ def test_killed_at_every_moment(
             assert variants[name] in wholes[name]
             assert [record.sha256 for record in variants[name].files] == hashes(folder, name)
         assert verify_files(folder).failures == ()
+        assert json.loads((folder / "manifest.json").read_text("utf-8"))["components"]
         if exchange:  # otherwise it is left out for a while
             assert "int8" in variants
         outcomes.add(str(variants["int8"] == wholes["int8"][1]) if "int8" in variants else "")
@@ -144,6 +149,8 @@ def test_killed_at_every_moment(
         wholes["q4"][1],
         [folder / "pocketgpt.json"],
     )
+    for name, text in neighbours_of(folder, read_manifest(folder)).items():
+        assert (folder / name).read_text("utf-8") == text, name
     assert "installing" not in json.loads((folder / "pocketgpt.json").read_text("utf-8"))
     assert pocketgpt.load(folder, "int8", verify=True).generate("A").text
 
@@ -161,7 +168,29 @@ def test_quantizing_again_after_a_kill(old_and_new: tuple[Path, Path], tmp_path:
     assert {path.stat().st_nlink for path in (folder / "onnx").iterdir()} == {1}
 
 
-@pytest.mark.parametrize("failing", ["write_manifest", "_move", "_update_config"])
+def test_what_other_runtimes_read_is_renewed_after_any_kill(
+    old_and_new: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Wherever a kill left the files, the next installation knows them for ours."""
+    old, new = old_and_new
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    command = [sys.executable, "-c", INSTALL, old, new, killed, "True"]
+    subprocess.run([*map(str, command)], check=True, capture_output=True)
+    manifest = read_manifest(new)
+    variants = dict(without_fp32(new))
+    expected = contents(max(killed.iterdir(), key=lambda folder: int(folder.name)))
+    for folder in killed.iterdir():
+        with staging_folder(folder / "variants") as staging:
+            text = manifest.evaluation_sha256
+            assert text is not None
+            install(staged(new, staging), folder, manifest.variants["fp32"], variants, text)
+        found = contents(folder)
+        for name in ("config.json", "pocketgpt.json", *NEIGHBOURS):
+            assert found[name] == expected[name], (folder, name)
+
+
+@pytest.mark.parametrize("failing", ["write_manifest", "_move", "write_text"])
 def test_a_failure_leaves_what_is_whole(
     old_and_new: tuple[Path, Path],
     tmp_path: Path,
@@ -215,51 +244,6 @@ def test_other_files_stay_what_they_are(old_and_new: tuple[Path, Path], tmp_path
 def without_fp32(folder: Path) -> Iterator[tuple[str, Any]]:
     variants = read_manifest(folder).variants
     return ((name, variant) for name, variant in variants.items() if name != "fp32")
-
-
-CONFIGS = [
-    (None, {"model.onnx": True, "model_int8.onnx": True, "model_fp16.onnx": True}, {"fp16": 1}),
-    (
-        {"dtype": "q4", "use_external_data_format": {"other.onnx": 2}, "kv_cache_dtype": "float16"},
-        {
-            "model.onnx": True,
-            "model_int8.onnx": True,
-            "model_fp16.onnx": True,
-            "other.onnx": 2,
-        },
-        "float16",
-    ),
-    ({"use_external_data_format": True, "kv_cache_dtype": {"q4": "float16"}}, True, {"q4", "fp16"}),
-    ("text", {"model.onnx": True, "model_int8.onnx": True, "model_fp16.onnx": True}, {"fp16"}),
-]
-
-
-@pytest.mark.parametrize(("before", "external", "caches"), CONFIGS)
-def test_what_config_says_to_transformers_js(
-    tmp_path: Path, before: object, external: object, caches: Any
-) -> None:
-    """fp16's and q4f16's keys and values are float16, and what the user had stays."""
-    path = tmp_path / "config.json"
-    given = {} if before is None else {"transformers.js_config": before}
-    path.write_text(json.dumps({"n_layer": 2, **given}), "utf-8")
-    module._update_config(tmp_path, ["fp32", "int8", "fp16"])
-    config = json.loads(path.read_text("utf-8"))
-    ours = config["transformers.js_config"]
-    assert config["n_layer"] == 2
-    assert ours["use_external_data_format"] == external
-    if isinstance(caches, str):
-        assert ours["kv_cache_dtype"] == caches
-    else:
-        assert ours["kv_cache_dtype"] == dict.fromkeys(caches, "float16")
-    if isinstance(before, dict) and "dtype" in before:
-        assert ours["dtype"] == "q4"
-    module._update_config(tmp_path, ["fp32", "int8"])
-    assert "q4f16" not in json.dumps(json.loads(path.read_text("utf-8")))
-
-
-def test_without_half_precision_config_says_nothing_of_caches(tiny_folder: Path) -> None:
-    config = json.loads((tiny_folder / "config.json").read_text("utf-8"))
-    assert set(config["transformers.js_config"]) == {"use_external_data_format"}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's device that is always full")

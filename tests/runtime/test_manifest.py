@@ -17,6 +17,7 @@ from pocketgpt.folder.config import ModelConfig
 from pocketgpt.folder.file_record import FileRecord
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.manifest import read_manifest, variant_path
+from pocketgpt.folder.neighbours import NEIGHBOURS
 from pocketgpt.folder.verification import verify_files
 
 from .test_load import assert_refused, edit_manifest, flip_a_bit
@@ -229,7 +230,7 @@ TEXTS = ["evaluation.txt", "calibration.txt"]
 def test_the_manifest_lists_what_lies_beside_the_graphs(tiny_folder: Path) -> None:
     """config.json as quantizing has left it."""
     records = read_manifest(tiny_folder).companions
-    assert {record.path for record in records} == {*COMPANIONS, *TEXTS}
+    assert {record.path for record in records} == {*COMPANIONS, *TEXTS, *NEIGHBOURS}
     assert all(FileRecord.of(tiny_folder, record.path) == record for record in records)
     assert verify_files(tiny_folder).failures == ()
 

@@ -14,10 +14,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from pocketgpt import CheckpointError, MissingExtraError, __version__
 from pocketgpt.engine.contract import CONTEXT_PROPERTY, SCORE_WEIGHT
+from pocketgpt.errors import one_line
 from pocketgpt.folder.config import HEAD_MULTIPLE
 
 from ..source.classifier import GPT2, as_language_model
-from ..source.locate import one_line
 from ..source.names import HEAD
 from ..source.quiet import quiet_transformers
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 
 from pocketgpt import CheckpointError, MissingExtraError
+from pocketgpt.errors import one_line
 from pocketgpt.folder.config import SIZES
 from pocketgpt.folder.json_file import read_json_object
 
 from .adapter_rows import fit_rows
 from .classifier import GPT2
 from .formats import check_no_pointer
-from .locate import one_line
 from .names import unwrapped
 from .quiet import quiet_transformers
 from .weights import has_weights, read_pickle

@@ -12,9 +12,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.activations import ACT2FN
 
 from pocketgpt import CheckpointError
+from pocketgpt.errors import one_line
 
 from .classifier import GPT2, model_class, settle_labels
-from .locate import one_line
 from .names import HEAD, TABLE, full_name
 from .quiet import quiet_transformers
 

@@ -14,11 +14,11 @@ from transformers import GenerationConfig, GPT2Config
 from transformers.activations import ACT2FN
 
 from pocketgpt import CheckpointError
+from pocketgpt.errors import one_line
 from pocketgpt.folder.config import LARGEST_SIZE, SIZES
 from pocketgpt.folder.fields import is_number, is_whole, shown
 
 from .heads import check_architectures, head_of, is_language_model
-from .locate import one_line
 from .quiet import quiet_transformers
 
 # The same in configurations that use transformers' common names.

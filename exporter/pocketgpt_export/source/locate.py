@@ -9,6 +9,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from pocketgpt import CheckpointError
+from pocketgpt.folder.card import CARD
+from pocketgpt.folder.hub import hub_failure
 from pocketgpt.folder.manifest import TEXTS
 
 WEIGHTS = (
@@ -18,7 +20,7 @@ WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 _TOKENIZER_PATTERNS = ("*.json", "*.jinja", "merges.txt", "vocab.txt", "*.model")
-_SAFE_PATTERNS = (*_TOKENIZER_PATTERNS, "*.safetensors", *TEXTS)
+_SAFE_PATTERNS = (*_TOKENIZER_PATTERNS, "*.safetensors", *TEXTS, CARD)
 _ALL_PATTERNS = (*_SAFE_PATTERNS, "pytorch_model*.bin", "adapter_model.bin")
 
 
@@ -83,12 +85,4 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...], local_
         )
     except Exception as error:  # the hub's own errors and, by version, requests' or httpx's
         at = f" at revision {revision}" if revision else ""
-        raise CheckpointError(
-            f"{name}{at} is neither a folder nor a model that the hub or its cache gives: "
-            f"{one_line(error)}"
-        ) from error
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's text as one line of bearable length."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+        raise CheckpointError(hub_failure(f"{name}{at}", error)) from error

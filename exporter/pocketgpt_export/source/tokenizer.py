@@ -17,13 +17,13 @@ import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pocketgpt import CheckpointError, MissingExtraError
+from pocketgpt.errors import one_line
 from pocketgpt.folder.atomic import write_json
 from pocketgpt.folder.config import CONFIG
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.text.detokenizer import Detokenizer
 
 from .formats import check_no_pointer
-from .locate import one_line
 from .quiet import quiet_transformers
 
 SETTINGS = "tokenizer_config.json"

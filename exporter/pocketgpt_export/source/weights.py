@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pocketgpt import CheckpointError
+from pocketgpt.errors import one_line
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.paths import is_plain_name
 
 from .formats import check_no_pointer, no_weights
-from .locate import WEIGHTS, one_line
+from .locate import WEIGHTS
 from .numpy_pickles import NUMPY_NUMBERS
 
 # Where a trainer keeps the model's tensors beside its own state.

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..errors import OptionError
 from ..folder.config import ModelConfig, read_config
+from ..folder.hub import located, no_variant
 from ..folder.manifest import Manifest, read_manifest
 from ..measure.profile import Phase, Profile
 from ..measure.profile import profile as measure
@@ -42,6 +43,7 @@ def inspect(
         return
     if variant is not None or provider != "auto" or threads is not None:
         raise OptionError("--variant, --provider and --threads need --profile")
+    folder = located(folder, no_variant)
     manifest = read_manifest(folder)
     if json:
         print_json(manifest)

@@ -22,6 +22,7 @@ ADAPTER = "adapter"  # the name that a command line's one adapter is loaded by
 # By `load`'s names, but for the adapter: how each is declared, and what it is where it is not said.
 _FLAGS: dict[str, tuple[Any, Any]] = {
     "variant": (options.VariantOption, None),
+    "revision": (options.RevisionOption, None),
     "provider": (options.ProviderOption, "auto"),
     "strict": (options.StrictOption, False),
     "selftest": (options.SelftestOption, True),

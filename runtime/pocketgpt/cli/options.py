@@ -9,7 +9,13 @@ import typer
 
 from ..folder.opening import KvCache
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A model folder.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="A model folder, or user/repo on the hub.")
+]
+LocalFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A model folder.")]
+RevisionOption = Annotated[
+    str | None, typer.Option("--revision", help="A branch, tag or commit of the hub.")
+]
 VariantOption = Annotated[
     str | None,
     typer.Option(

@@ -14,11 +14,11 @@ from ..extras import needs_extra
 from ..folder.manifest import read_manifest
 from ..measure.plot import check_picture_path
 from .console import print_json, progress_bars, progress_console, result_console, variants_table
-from .options import Folder, JsonOption
+from .options import JsonOption, LocalFolder
 
 
 def quantize(
-    folder: Folder,
+    folder: LocalFolder,
     variants: Annotated[
         list[str],
         typer.Argument(

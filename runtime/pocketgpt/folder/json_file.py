@@ -1,4 +1,4 @@
-"""Reading a JSON object from a file that may hold anything: one line whatever is wrong with it."""
+"""JSON files: writing one, and reading one that may hold anything, in a line whatever is wrong."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def read_json_object(
     if not isinstance(value, dict):
         raise error(f"{path} cannot be read: it should hold a JSON object; {remedy}")
     return value
+
+
+def json_text(content: Any) -> str:
+    """Return what a JSON file of ours says."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_bounded(path: Path, largest: int = LARGEST) -> str:

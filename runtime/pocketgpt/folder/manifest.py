@@ -139,7 +139,8 @@ class Manifest:
     graph's logits and PyTorch's, by check, and how many texts the tokenizers treat differently;
     `evaluation_sha256` names the text that the latest `quality` figures were measured on;
     `companions` are the files beside the graphs: configuration, tokenizer, texts; `remarks` are
-    lines about what the checkpoint holds and the folder does not, or comes from elsewhere.
+    lines about what the checkpoint holds and the folder does not, or comes from elsewhere;
+    `license` and `languages` are what the checkpoint's own model card says, by the hub's words.
 
     `installing` is what it will be once the variants that are being installed are in place; read
     by `read_manifest`, there is none.
@@ -162,6 +163,8 @@ class Manifest:
     tokenizer: str | None = None
     companions: tuple[FileRecord, ...] = ()
     remarks: tuple[str, ...] = ()
+    license: str | None = None
+    languages: tuple[str, ...] = ()
     installing: Manifest | None = None
     format_version: int = FORMAT_VERSION
 
@@ -169,7 +172,7 @@ class Manifest:
         """Check the fields."""
         for name in ("producer", "source"):
             require(name, value := getattr(self, name), is_line(value))
-        for name in ("revision", "base", "tokenizer"):
+        for name in ("revision", "base", "tokenizer", "license"):
             require(name, value := getattr(self, name), value is None or is_line(value))
         require("graph", self.graph, self.graph in GRAPHS)
         require("opset", self.opset, is_whole(self.opset, 1, 10_000))
@@ -181,7 +184,8 @@ class Manifest:
         require("evaluation_sha256", text, text is None or is_sha256(text))
         count = self.parameters
         require("parameters", count, count is None or is_whole(count, 0))
-        require("remarks", self.remarks, all(map(is_line, self.remarks)))
+        for name in ("remarks", "languages"):
+            require(name, value := getattr(self, name), all(map(is_line, value)))
         require("variants", self.variants, bool(self.variants))
         for name, variant in self.variants.items():
             require("a variant's name", name, is_plain_name(name))
@@ -256,11 +260,16 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into `folder`, replacing an older one in one step."""
     from . import atomic  # what only reads, as at start-up, goes without what that imports
 
+    atomic.write_json(folder / MANIFEST, manifest_fields(manifest))
+
+
+def manifest_fields(manifest: Manifest) -> dict[str, Any]:
+    """Return what the manifest's file says."""
     fields = dataclasses.asdict(manifest)
     for part in filter(None, (fields, fields["installing"])):
         if part["installing"] is None:
             del part["installing"]
-    atomic.write_json(folder / MANIFEST, fields)
+    return fields
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -272,6 +281,24 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         ModelFolderError: there is no folder, no manifest, or one that cannot be understood.
     """
+    return _that_holds(folder, _read(folder))
+
+
+def recorded_states(folder: Path) -> tuple[Manifest, ...]:
+    """Return what a folder's manifest says and, after a kill, what it was to say as well.
+
+    Files that follow from the manifest were written by one of them.
+
+    Raises:
+        ModelFolderError: as for `read_manifest`.
+    """
+    manifest = _read(folder)
+    after = manifest.installing
+    now = dataclasses.replace(manifest, installing=None)
+    return (now,) if after is None else (now, after)
+
+
+def _read(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise ModelFolderError(f"{folder} is not a folder; 'pocketgpt export' makes model folders")
     path = check_inside(folder, MANIFEST)
@@ -288,11 +315,10 @@ def read_manifest(folder: Path) -> Manifest:
             f"{FORMAT_VERSION}; export the model again"
         )
     try:
-        manifest = _manifest_of(fields)
+        return _manifest_of(fields)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ModelFolderError(f"{path} is damaged ({what:.200}); export the model again") from None
-    return _that_holds(folder, manifest)
 
 
 def _that_holds(folder: Path, manifest: Manifest) -> Manifest:
@@ -333,10 +359,10 @@ def _manifest_of(fields: Mapping[str, Any], *, whole: bool = True) -> Manifest:
     companions = tuple(_record_of(FileRecord, record) for record in fields.get("companions", ()))
     installing = fields.get("installing")
     after = _manifest_of(installing, whole=False) if whole and installing is not None else None
-    remarks = fields.get("remarks", [])
-    require("remarks", remarks, isinstance(remarks, list))
     rest = {"variants": variants, "companions": companions, "installing": after}
-    rest["remarks"] = tuple(remarks)
+    for name in ("remarks", "languages"):
+        require(name, lines := fields.get(name, []), isinstance(lines, list))
+        rest[name] = tuple(lines)
     return _record_of(Manifest, {**fields, **rest})
 
 

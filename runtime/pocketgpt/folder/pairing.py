@@ -6,7 +6,7 @@ Providers go by ONNX Runtime's names. What is not listed here was not tried: it 
 from __future__ import annotations
 
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from ..processor import multiplies_bytes
 from .manifest import GraphKind
@@ -17,6 +17,8 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # several times as fast for many together (docs/benchmarks.md).
 PREFERRED_VARIANTS = ("int8", "fp32")
 PREFERRED_WITH_BYTE_PRODUCTS = ("q8", *PREFERRED_VARIANTS)
+# The same in files that are read on other machines than the one that writes them.
+PREFERRED_ANYWHERE = ("int8", "q8", "fp32")
 # On CUDA the fused graph's attention takes half precision alone (DESIGN: GroupQueryAttention).
 _ON_DEVICES: dict[tuple[str, GraphKind], tuple[str, ...]] = {
     (CUDA, "fused"): ("fp16", "q4f16"),
@@ -32,6 +34,16 @@ def suitable_variants(provider: str, graph: GraphKind) -> tuple[str, ...]:
     if provider == CPU:
         return PREFERRED_WITH_BYTE_PRODUCTS if multiplies_bytes() else PREFERRED_VARIANTS
     return _ON_DEVICES.get((provider, graph), ("fp32",))
+
+
+def devices_of(graph: GraphKind) -> dict[str, tuple[str, ...]]:
+    """Return the variants for each provider whose own are known, the best first."""
+    return {provider: names for (provider, kind), names in _ON_DEVICES.items() if kind == graph}
+
+
+def first_of(suitable: Iterable[str], there: Collection[str]) -> str | None:
+    """Return the first of some variants that is there; None where none is."""
+    return next((name for name in suitable if name in there), None)
 
 
 def remark_on(provider: str, graph: GraphKind, variant: str, there: Collection[str]) -> str | None:

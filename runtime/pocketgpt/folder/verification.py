@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from ..errors import ModelFolderError
+from .card import CARD
 from .file_record import check_files
+from .hub import every_variant, located
 from .manifest import RUNTIME_FILES, TEXTS, read_manifest
 from .opening import check_companions
 
@@ -41,13 +42,13 @@ def verify_files(
     """Check names, sizes and sha256 of every variant's files, and of the files beside them.
 
     Args:
-        folder: a model folder.
+        folder: a model folder, or its name on the hub.
         progress: called with (what is done now, variants done, variants in all).
 
     Raises:
         ModelFolderError: the folder is missing, or its manifest is damaged.
     """
-    folder = Path(folder)
+    folder = located(folder, every_variant, everything=True)
     manifest = read_manifest(folder)
     variants = manifest.variants
     failures = []
@@ -55,7 +56,8 @@ def verify_files(
         if progress:
             progress("checking files", done, len(variants))
         failures += _failures(partial(check_files, folder, variant.all_files, verify=True))
-    for name in dict.fromkeys([*RUNTIME_FILES, *TEXTS, *(c.path for c in manifest.companions)]):
+    others = [record.path for record in manifest.companions if record.path != CARD]  # to be edited
+    for name in dict.fromkeys([*RUNTIME_FILES, *TEXTS, *others]):
         failures += _failures(partial(check_companions, folder, manifest, [name]))
     if progress:
         progress("checking files", len(variants), len(variants))

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, Unpack, overload
 
@@ -24,8 +23,9 @@ from ..engine.running import Running
 from ..errors import OptionError, ProviderWarning
 from ..folder.config import ModelConfig, Task
 from ..folder.file_record import hash_of
+from ..folder.hub import located
 from ..folder.manifest import Manifest
-from ..folder.opening import KvCache, OpenFolder, open_chunks, open_folder
+from ..folder.opening import KvCache, OpenFolder, open_chunks, open_folder, pick_variant
 from ..folder.pairing import remark_on
 from ..text.tokenizer import Tokenizer
 from .folder_defaults import usable_defaults
@@ -107,10 +107,11 @@ class TextGenerator:
     @classmethod
     def open(
         cls,
-        folder: Path,
+        folder: str | os.PathLike[str],
         variant: str | None,
         running: Running,
         *,
+        revision: str | None = None,
         verify: bool = False,
         prefix_cache_bytes: int = 0,
         adapters: Mapping[str, str | os.PathLike[str]] | None = None,
@@ -122,8 +123,13 @@ class TextGenerator:
         validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
         paths = adapter_paths(adapters)
         if assistant is not None and not isinstance(assistant, TextGenerator):
-            assistant = cls.open(Path(assistant), None, running)
+            assistant = cls.open(assistant, None, running)
         runner = find_provider(running.provider).name
+
+        def needed(known: Manifest) -> list[str]:
+            return [pick_variant(known, variant, runner), *filter(None, [prefill_variant])]
+
+        folder = located(folder, needed, revision=revision, everything=verify)
         opened = open_folder(
             folder,
             variant,

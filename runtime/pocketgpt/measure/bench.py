@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
@@ -17,6 +16,7 @@ from .._version import __version__
 from ..engine.providers import Provider, find_provider
 from ..engine.threads import physical_cores
 from ..errors import PocketGPTError
+from ..folder.hub import every_variant, located
 from ..folder.manifest import read_manifest
 from . import machine
 
@@ -112,7 +112,8 @@ def bench(
     lookup = prompt_lookup_num_tokens
     validate.whole("prompt_lookup_num_tokens", lookup, at_least=1, optional=True)
     name = find_provider(provider).name
-    manifest = read_manifest(Path(folder))
+    folder = located(folder, every_variant if variants is None else lambda _: variants)
+    manifest = read_manifest(folder)
     names = list(manifest.variants) if variants is None else list(variants)
     for variant in names:
         manifest.variant(variant)

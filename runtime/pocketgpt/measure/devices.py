@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnxruntime as ort
 
@@ -14,6 +13,7 @@ from ..engine.providers import CPU, SHORT_NAMES, advice, short_name
 from ..engine.verdicts import SelfTest, describe, remembered
 from ..errors import ProviderError
 from ..folder.file_record import hash_of
+from ..folder.hub import located, no_variant
 from ..folder.manifest import GRAPHS, Manifest, read_manifest
 from ..folder.pairing import suitable_variants
 
@@ -65,7 +65,7 @@ def devices(folder: str | os.PathLike[str] | None = None) -> Devices:
         >>> [one.name for one in pocketgpt.devices().providers if one.available]
         ['cpu']
     """
-    manifest = None if folder is None else read_manifest(Path(folder))
+    manifest = None if folder is None else read_manifest(located(folder, no_variant))
     broken = _load_plugins()
     found: dict[str, list[str]] = {device.ep_name: [] for device in ep_devices()}
     for device in ep_devices():

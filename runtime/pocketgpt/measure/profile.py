@@ -16,7 +16,8 @@ import numpy as np
 from ..engine.graph import open_graph
 from ..engine.providers import Provider
 from ..errors import OptionError
-from ..folder.opening import open_folder
+from ..folder.hub import located
+from ..folder.opening import open_folder, pick_variant
 
 PROMPT_TOKENS = 512
 STEPS = 32
@@ -77,6 +78,7 @@ def profile(
     """
     import tempfile
 
+    folder = located(folder, lambda known: [pick_variant(known, variant)])
     opened = open_folder(folder, variant, kv_cache="auto")
     config = opened.config
     if config.n_positions < 2:

@@ -10,7 +10,8 @@ from ..engine.running import Running
 from ..engine.selftest import Progress
 from ..engine.trust import run_selftest
 from ..engine.verdicts import SelfTest
-from ..folder.opening import open_folder
+from ..folder.hub import located
+from ..folder.opening import open_folder, pick_variant
 
 
 def selftest(
@@ -46,6 +47,7 @@ def selftest(
         ()
     """
     found = find_provider(provider)
+    folder = located(folder, lambda known: [pick_variant(known, variant, found.name)])
     opened = open_folder(folder, variant, provider=found.name)
     running = Running(provider, threads, strict=strict, selftest=False)
     graph = open_variant(opened, running)
