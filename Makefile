@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MATRIX := .venv-transformers5
+# The documentation site has an environment of its own; so has everything else below that installs.
+DOCS := .venv-docs
 # What `make test-DEVICE` installs in the place of onnxruntime, in .venv-DEVICE.
 WHEELS_webgpu := onnxruntime-webgpu==1.27.0
 WHEELS_openvino := onnxruntime-openvino==1.24.1 openvino==2025.4.1
@@ -35,7 +37,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime lint format types check build clean
+.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -225,6 +227,21 @@ bench-runtime: build/gpt2 ## the runtime's overhead and chunks of prefill, on GP
 	$(BIN)/python benchmarks/spin.py build/gpt2
 	$(BIN)/python benchmarks/low_memory.py build/gpt2
 	$(BIN)/python benchmarks/speculation.py build/gpt2
+
+docs: $(DOCS)/.installed ## build the documentation site into build/site, and check every link of it
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build
+	$(DOCS)/bin/python docs/site/check.py build/site
+
+docs-serve: $(DOCS)/.installed ## show the site on port 8000 while you write
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve
+
+$(DOCS)/.installed: constraints-docs.txt
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --disable-pip-version-check -r constraints-docs.txt
+	@touch $@
+
+test-docs: docs build/pocket-tales/onnx/model_q4.onnx ## build the site, and run every command and every example of the pages
+	$(BIN)/python -m pytest -m docs tests/docs $(ARGS)
 
 lint: setup ## check style and formatting with ruff
 	$(BIN)/ruff check .

@@ -283,7 +283,7 @@ def load(
             both.
         low_memory: take less memory rather than less time: prompts are computed in chunks of 64
             tokens, tokenizer and graph are read one after the other, and fp32's weights are used
-            where they lie in their file (docs/benchmarks.md).
+            where they lie in their file (docs/embedding.md).
         strict: refuse a provider that leaves nodes of the graph to the CPU; `model.assignment`
             names them otherwise.
         selftest: test whether a provider other than the CPU computes what the manifest says the CPU
@@ -303,6 +303,10 @@ def load(
 
     Warns:
         ProviderWarning: the variant is slow on the provider, or has no fingerprint to test it by.
+
+    Example:
+        >>> model = pocketgpt.load("models/gpt2", "int8")
+        >>> model.variant, model.config.n_positions
     """
     running = Running(provider, threads, low_memory, strict, selftest, progress)
     return Model.open(
