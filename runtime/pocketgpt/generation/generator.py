@@ -385,8 +385,15 @@ class TextGenerator:
             return None
         return Draft(self.assistant.new_decoder(slots), self.assistant.config.n_positions)
 
-    def scheduler(self, slots: int, adapter: str | None = None) -> Scheduler:
+    def scheduler(
+        self, slots: int, adapter: str | None = None, *, isolate: bool = False
+    ) -> Scheduler:
         """Return a scheduler with so many slots, for who drives requests on their own.
+
+        Args:
+            slots: how many texts run at once.
+            adapter: the name of an adapter that was loaded; None for the model as it is.
+            isolate: whether a job that fails by its own options ends alone.
 
         Raises:
             OptionError: no adapter of that name was loaded.
@@ -396,6 +403,7 @@ class TextGenerator:
             self.config.n_positions,
             prefixes=self.prefixes.of(adapter),
             draft=self.new_draft(slots),
+            isolate=isolate,
         )
 
     def _request(self, prompt: object, options: Mapping[str, Any]) -> Request:
