@@ -18,6 +18,7 @@ from .generate import generate
 from .inspect import inspect
 from .quantize import quantize
 from .score import score
+from .serve import serve
 from .verify import verify
 
 app = typer.Typer(
@@ -57,6 +58,7 @@ VERBS = (
     choose,
     score,
     evaluate,
+    serve,
     bench,
     devices,
     inspect,

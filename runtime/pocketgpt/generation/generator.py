@@ -166,6 +166,11 @@ class TextGenerator:
         return model
 
     @property
+    def defaults(self) -> Mapping[str, Any]:
+        """What the folder's generation_config.json says of options, ids of the vocabulary alone."""
+        return MappingProxyType(self._defaults)
+
+    @property
     def assignment(self) -> Assignment | None:
         """Where its graph's nodes run, those that fell to the CPU by name.
 

@@ -29,7 +29,7 @@ class Request:
         prompt_ids: at least one token.
         options: what holds for its texts.
         count: how many texts to make of it; None for `num_return_sequences`.
-        score_prompt: whether the first text is to have the log-probabilities of the prompt, too.
+        score_prompt: whether its texts are to have the log-probabilities of the prompt, too.
     """
 
     prompt_ids: list[int]
@@ -51,7 +51,7 @@ class Request:
                 Pipeline.build(self.options, self.prompt_ids, budget, vocabulary=vocabulary),
                 first_index + sibling,
                 sibling,
-                score_prompt=self.score_prompt and not sibling,
+                score_prompt=self.score_prompt,
             )
             for sibling in range(self.count or self.options.num_return_sequences)
         ]
