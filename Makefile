@@ -11,6 +11,7 @@ WHEELS_openvino := onnxruntime-openvino==1.24.1 openvino==2025.4.1
 WHEELS_cuda := onnxruntime-gpu[cuda,cudnn]
 on-device = POCKETGPT_DEVICE=$(1) POCKETGPT_FOLDERS=build/devices $(2) .venv-$(1)/bin/python -m pytest -m device tests/devices
 PLUGINS := .venv-plugins
+SERVER := .venv-server
 BENCH := .venv-bench
 SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installed,$(wildcard benchmarks/systems/requirements/*.txt)) \
 	$(BENCH)/transformersjs/.packages
@@ -34,7 +35,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/gpt2-blocks32 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime lint format types check build clean
+.PHONY: help setup demo test test-slow test-server soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -154,6 +155,15 @@ $(PLUGINS)/.installed: pyproject.toml
 
 build/portable/onnx/model.onnx: | setup
 	$(BIN)/pocketgpt export models/pocket-tales build/portable --graph portable
+
+test-server: build/pocket-tales/onnx/model.onnx $(SERVER)/.installed ## serve the bundled checkpoint to real clients: openai, langchain, llm, lm-evaluation-harness, curl, Schemathesis
+	$(SERVER)/bin/python -m pytest tests/clients $(ARGS)
+
+$(SERVER)/.installed: pyproject.toml
+	test -x $(SERVER)/bin/python || $(PYTHON) -m venv $(SERVER)
+	$(SERVER)/bin/python -m pip install --disable-pip-version-check openai langchain-openai llm schemathesis \
+		'lm_eval[api]' 'transformers==4.57.6' pytest -e '.[chat,cli,constraints,server]'
+	@touch $@
 
 bench: $(MEASURED) $(SYSTEMS) ## measure our speed, memory and quality and other systems', side by side; write docs/benchmarks.md
 	$(BIN)/python benchmarks/speed.py build/speed $(ARGS)
