@@ -10,6 +10,7 @@ import pytest
 import pocketgpt
 from pocketgpt import InferenceError, OptionError
 from pocketgpt.engine.decoder import Decoder
+from pocketgpt.generation import prefix_cache
 from pocketgpt.generation.request import Request, jobs_of
 from pocketgpt.generation.scheduler import SCORED_CHUNK, AnyJob, Scheduler
 from pocketgpt.generation.sequence import TokenSequence
@@ -261,3 +262,14 @@ def test_a_search_gets_slots_in_any_order(model: pocketgpt.Model) -> None:
     assert isinstance(search, type(again[0]))
     assert search.texts[0].token_ids == expected[0].token_ids  # type: ignore[union-attr]
     assert scheduler.room == 4
+
+
+def test_a_prefix_cache_keeps_so_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix_cache, "MOST_KEPT", 3)
+    cache = prefix_cache.PrefixCache(1 << 20)
+    for first in range(5):
+        ids = np.array([first, 7], np.int64)
+        cache.put(None, ids, lambda: (np.zeros((1, 1, 2, 1)), np.zeros((1, 1, 2, 1))))
+    assert cache.longest(None, np.array([1, 7], np.int64)) is not None
+    found = [cache.longest(None, np.array([first, 7], np.int64)) for first in range(5)]
+    assert [each and each[0] for each in found] == [0, 0, 2, 2, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -48,7 +49,7 @@ class Client(TestClient):
     service: Service
 
     def ask(self, path: str = "/v1/completions", status: int = 200, **fields: Any) -> Any:
-        response = self.post(path, json=fields)
+        response = self.post(path, content=json.dumps(fields))
         assert response.status_code == status, response.text
         return response.json()
 

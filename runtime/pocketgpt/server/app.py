@@ -195,7 +195,10 @@ def _cors(origins: tuple[str, ...]) -> Middleware:
 async def _http_error(request: Request, error: Exception) -> Response:
     """Answer what no route is for."""
     assert isinstance(error, HTTPException)
-    said = {404: f"there is nothing at {request.url.path!a:.100}", 405: "the method is another"}
+    said = {
+        404: f"there is nothing at {request.url.path!a:.100}",
+        405: "this path takes another method",
+    }
     found = ApiError(error.status_code, said.get(error.status_code, error.detail))
     response = error_response(found)
     response.headers.update(error.headers or {})

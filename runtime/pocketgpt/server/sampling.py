@@ -99,13 +99,18 @@ def _read_draw(
 ) -> dict[str, Any]:
     """Take temperature and top_p: either at 0 takes the likeliest token every time."""
     temperature, top_p = fields.number("temperature", 0, 2), fields.number("top_p", 0, 1)
-    drawn: dict[str, Any] = {}
+    said = temperature is not None or top_p is not None
     searched = options.get("num_beams", defaults.get("num_beams", 1)) != 1
-    if "do_sample" not in options:
-        greedy = temperature == 0 or top_p == 0 or (searched and temperature is None)
-        drawn["do_sample"] = not greedy
-        if greedy:
-            return drawn
+    drawn: dict[str, Any] = {}
+    if "do_sample" in options:
+        draws = options["do_sample"]
+    elif temperature == 0 or top_p == 0:
+        draws = False
+    else:
+        draws = True if said else defaults.get("do_sample", not searched)
+    drawn["do_sample"] = draws
+    if not draws:
+        return drawn
     if "top_k" not in options and "top_k" not in defaults:
         drawn["top_k"] = 0
     return drawn | _said({"temperature": temperature, "top_p": top_p})

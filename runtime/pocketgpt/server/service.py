@@ -46,15 +46,19 @@ class Service:
         self._ready: tuple[Catalog, Engine] | None = None
         self._stopping = False
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="pocketgpt-load", daemon=True)
+        self._begun = False
+        self._done = threading.Event()
 
     def start(self) -> None:
-        """Begin to load."""
-        self._thread.start()
+        """Begin to load; once is enough."""
+        with self._lock:
+            begun, self._begun = self._begun, True
+        if not begun:
+            threading.Thread(target=self._run, name="pocketgpt-load", daemon=True).start()
 
     def wait(self) -> None:
         """Wait until the models are loaded, or cannot be."""
-        self._thread.join()
+        self._done.wait()
 
     @property
     def state(self) -> str:
@@ -113,6 +117,7 @@ class Service:
             engine = Engine(catalog, self.settings.limits, self.metrics)
         except Exception as error:
             self.failed = error
+            self._done.set()
             self._on_end()
             return
         self.metrics.refresh = self._refresh
@@ -121,6 +126,7 @@ class Service:
             self._ready = catalog, engine
         if self._stopping:
             engine.drain(0)
+        self._done.set()
 
     def _refresh(self) -> None:
         catalog, engine = self._get()
