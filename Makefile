@@ -35,7 +35,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/gpt2-blocks32 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-server soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime lint format types check build clean
+.PHONY: help setup demo test test-slow test-server soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime bench-server lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -205,6 +205,16 @@ $(BENCH)/transformersjs/.packages: benchmarks/systems/requirements/transformersj
 	cp $< $(@D)/package.json
 	PATH="$(CURDIR)/$(@D)/bin:$$PATH" ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(@D) --no-audit --no-fund || \
 		echo "transformers.js cannot be installed: its rows in the table will say so" >&2
+	@touch $@
+
+bench-server: build/gpt2 $(BENCH)/llama/.server ## many clients at once, against llama-cpp-python's server; write docs/serving.md
+	test -e build/serving/Q8_0.gguf || $(BENCH)/llama/bin/python benchmarks/systems/worker.py llama prepare \
+		--checkpoint build/gpt2-checkpoint --folder build/gpt2 --work build/serving
+	$(BIN)/python benchmarks/serving.py build/gpt2 --variant q8 --llama $(BENCH)/llama/bin/python \
+		--gguf build/serving/Q8_0.gguf --write docs/serving.md $(ARGS)
+
+$(BENCH)/llama/.server: $(BENCH)/llama/.installed
+	$(BENCH)/llama/bin/python -m pip install --disable-pip-version-check 'llama-cpp-python[server]==0.3.36'
 	@touch $@
 
 bench-quality: build/pocket-tales/onnx/model.onnx build/portable/onnx/model.onnx $(SYSTEMS) ## measure what every way of rounding loses, and other tools', on the bundled checkpoint
