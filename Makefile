@@ -14,6 +14,7 @@ WHEELS_cuda := onnxruntime-gpu[cuda,cudnn]
 on-device = POCKETGPT_DEVICE=$(1) POCKETGPT_FOLDERS=build/devices $(2) .venv-$(1)/bin/python -m pytest -m device tests/devices
 PLUGINS := .venv-plugins
 INTEROP := .venv-interop
+SERVER := .venv-server
 BENCH := .venv-bench
 SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installed,$(wildcard benchmarks/systems/requirements/*.txt)) \
 	$(BENCH)/transformersjs/.packages
@@ -37,7 +38,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean
+.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server bench-server
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -178,6 +179,15 @@ build/interop/.made: $(wildcard runtime/pocketgpt/folder/*.py runtime/pocketgpt/
 build/portable/onnx/model.onnx: | setup
 	$(BIN)/pocketgpt export models/pocket-tales build/portable --graph portable
 
+test-server: build/pocket-tales/onnx/model.onnx $(SERVER)/.installed ## serve the bundled checkpoint to real clients: openai, langchain, llm, lm-evaluation-harness, curl, Schemathesis
+	$(SERVER)/bin/python -m pytest tests/clients $(ARGS)
+
+$(SERVER)/.installed: pyproject.toml
+	test -x $(SERVER)/bin/python || $(PYTHON) -m venv $(SERVER)
+	$(SERVER)/bin/python -m pip install --disable-pip-version-check openai langchain-openai llm schemathesis \
+		'lm_eval[api]' 'transformers==4.57.6' pytest -e '.[chat,cli,constraints,server]'
+	@touch $@
+
 bench: $(MEASURED) $(SYSTEMS) ## measure our speed, memory and quality and other systems', side by side; write docs/benchmarks.md
 	$(BIN)/python benchmarks/speed.py build/speed $(ARGS)
 	$(BIN)/python benchmarks/report.py build/speed --docs docs --readme README.md
@@ -214,6 +224,16 @@ $(BENCH)/transformersjs/.packages: benchmarks/systems/requirements/transformersj
 	cp $< $(@D)/package.json
 	PATH="$(CURDIR)/$(@D)/bin:$$PATH" ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(@D) --no-audit --no-fund || \
 		echo "transformers.js cannot be installed: its rows in the table will say so" >&2
+	@touch $@
+
+bench-server: build/gpt2 $(BENCH)/llama/.server ## many clients at once, against llama-cpp-python's server; write docs/serving.md
+	test -e build/serving/Q8_0.gguf || $(BENCH)/llama/bin/python benchmarks/systems/worker.py llama prepare \
+		--checkpoint build/gpt2-checkpoint --folder build/gpt2 --work build/serving
+	$(BIN)/python benchmarks/serving.py build/gpt2 --variant q8 --llama $(BENCH)/llama/bin/python \
+		--gguf build/serving/Q8_0.gguf --write docs/serving.md $(ARGS)
+
+$(BENCH)/llama/.server: $(BENCH)/llama/.installed
+	$(BENCH)/llama/bin/python -m pip install --disable-pip-version-check 'llama-cpp-python[server]==0.3.36'
 	@touch $@
 
 bench-quality: build/pocket-tales/onnx/model.onnx build/portable/onnx/model.onnx $(SYSTEMS) ## measure what every way of rounding loses, and other tools', on the bundled checkpoint

@@ -32,8 +32,10 @@ RUNTIME: dict[str, set[str]] = {
     "measure": GROUND | {"folder", "text", "engine", "generation", "tasks"},
     "chat": {"text", "sessions"},
     "model": GROUND | {"folder", "text", "engine", "generation", "sessions", "tasks", "measure"},
+    "server": GROUND | {"folder", "text", "engine", "generation", "model"},
     "cli": GROUND
-    | {"folder", "text", "engine", "generation", "sessions", "tasks", "measure", "model", "chat"},
+    | {"folder", "text", "engine", "generation", "sessions", "tasks", "measure", "model", "chat"}
+    | {"server"},
 }
 EXPORTER: dict[str, set[str]] = {
     "source": set(),
