@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,8 @@ CHUNK = 64  # tokens that read the cache of those before
 
 
 def prepare(checkpoint: Path, folder: Path, work: Path) -> None:
-    """The folder is there already."""
+    """Compile the package, as pip does but of a checkout; the folder is there already."""
+    compileall.compile_dir(Path(pocketgpt.__file__).parent, quiet=1)
 
 
 class Engine:
