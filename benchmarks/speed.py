@@ -78,7 +78,7 @@ class Bench:
         """Convert every checkpoint by every system; note for its rows where that failed."""
         for name, checkpoint in self.checkpoints.items():
             for module in dict.fromkeys(system.name for system in self.systems):
-                own = [one for one in self._asked(name) if one.name == module]
+                own = [one for one in self.systems if one.name == module]
                 if not own:
                     continue
                 say(f"{name}: preparing {module}")
@@ -123,13 +123,9 @@ class Bench:
 
     def _ready(self, name: str) -> Iterator[System]:
         """Yield the systems that have not failed, as they are when their turn comes."""
-        for system in self._asked(name):
+        for system in self.systems:
             if self.runs.error(name, system.label) is None:
                 yield system
-
-    def _asked(self, name: str) -> list[System]:
-        """Return the systems that are to run a checkpoint at all."""
-        return [system for system in self.systems if system.only in (None, name)]
 
     def _once(
         self, name: str, system: System, doing: str, ask: Callable[[], Any], number: int = 0

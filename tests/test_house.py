@@ -31,9 +31,12 @@ RUNTIME: dict[str, set[str]] = {
     "tasks": GROUND | {"folder", "text", "engine", "generation"},
     "measure": GROUND | {"folder", "text", "engine", "generation", "tasks"},
     "chat": {"text", "sessions"},
+    "_pyinstaller": set(),
     "model": GROUND | {"folder", "text", "engine", "generation", "sessions", "tasks", "measure"},
+    "server": GROUND | {"folder", "text", "engine", "generation", "model"},
     "cli": GROUND
-    | {"folder", "text", "engine", "generation", "sessions", "tasks", "measure", "model", "chat"},
+    | {"folder", "text", "engine", "generation", "sessions", "tasks", "measure", "model", "chat"}
+    | {"server"},
 }
 EXPORTER: dict[str, set[str]] = {
     "source": set(),

@@ -9,8 +9,6 @@ OURS = "PocketGPT"
 REFERENCE = "PyTorch"
 EIGHT_BIT_CACHE = "+kv8"  # at the end of a kind: the cache in 8 bits, too
 PROMPTS = "+prompts"  # before that: q8 computes prompts
-FINE = "+fine"  # before these: in blocks of 32, from a folder of its own
-FINE_FOLDER = "{}-blocks32"
 ENVIRONMENTS = Path(__file__).resolve().parents[2] / ".venv-bench"
 
 
@@ -24,7 +22,6 @@ class System:
         kind: what the module calls this form of the model.
         bits: of its weights.
         files_of: the label of the row whose very files it runs; None where they are its own.
-        only: the checkpoint that alone it is measured on; None for all.
     """
 
     label: str
@@ -32,7 +29,6 @@ class System:
     kind: str
     bits: int
     files_of: str | None = None
-    only: str | None = None
 
     @property
     def ours(self) -> bool:
@@ -48,11 +44,9 @@ class System:
 def _ours(kind: str, bits: int) -> System:
     rest = kind.removesuffix(EIGHT_BIT_CACHE)
     cache = ", 8-bit cache" if kind != rest else ""
-    whole = rest.removesuffix(PROMPTS)
-    prompts = ", prompts by q8" if rest != whole else ""
-    variant = whole.removesuffix(FINE)
-    fine, only = (" in blocks of 32", "gpt2") if variant != whole else ("", None)
-    return System(f"{OURS} {variant}{fine}{cache}{prompts}", "pocketgpt", kind, bits, only=only)
+    variant = rest.removesuffix(PROMPTS)
+    prompts = ", prompts by q8" if rest != variant else ""
+    return System(f"{OURS} {variant}{cache}{prompts}", "pocketgpt", kind, bits)
 
 
 def _llama(kind: str, bits: int) -> System:
@@ -90,7 +84,6 @@ SYSTEMS = (
     _on_our_folder(JAVASCRIPT, "transformersjs", "q8", 8),
     _ours("q4", 4),
     _ours("q4+kv8", 4),
-    _ours(f"q4{FINE}{EIGHT_BIT_CACHE}", 4),
     _ours(f"q4{PROMPTS}{EIGHT_BIT_CACHE}", 4),
     _on_our_folder(GENAI, "genai", "q4", 4),
     _llama("Q4_0", 4),

@@ -1,8 +1,8 @@
 """What is measured of an engine, whosever it is: seconds, memory, and the tokens that came out.
 
 The first token's time is that of a run of one; a step's, what a run of more takes longer for each.
-So systems that give no steps by hand are measured as all others are. Runs of one token are done
-several times and the fastest counts: the first of a length lays memory out. No text is timed twice
+So systems that give no steps by hand are measured as all others are. Runs are done several times
+and the fastest counts: the first of a length lays memory out. No text is timed twice
 in a process, and none begins like another: some systems keep the keys and values of texts they
 have seen, and would find them again. What each text gives is compared between processes.
 """
@@ -30,7 +30,7 @@ class Plan:
         job: tokens in and out of the whole job; None for no job.
         rows: how many texts at once.
         rows_prompt: tokens of each of them.
-        repeats: of runs of one token; those of more are done once less, but once.
+        repeats: of runs of one token, and of those that are some steps longer.
     """
 
     first: tuple[int, ...] = (32, 512, 1000)
@@ -89,7 +89,7 @@ class Timed:
     def step(self, length: int, first: float, rows: int = 1) -> float:
         """Return the seconds of a step after the first token."""
         steps = STEPS if rows == 1 else FEW_STEPS
-        repeats = range(max(1, self._repeats - 1))
+        repeats = range(self._repeats)
         whole = min(self.seconds(length, steps + 1, rows, repeat) for repeat in repeats)
         return (whole - first) / steps
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from systems.catalog import EIGHT_BIT_CACHE, FINE, FINE_FOLDER, PROMPTS
+from systems.catalog import EIGHT_BIT_CACHE, PROMPTS
 
 import pocketgpt
 
@@ -18,7 +19,8 @@ CHUNK = 64  # tokens that read the cache of those before
 
 
 def prepare(checkpoint: Path, folder: Path, work: Path) -> None:
-    """The folder is there already."""
+    """Compile the package, as pip does but of a checkout; the folder is there already."""
+    compileall.compile_dir(Path(pocketgpt.__file__).parent, quiet=1)
 
 
 class Engine:
@@ -32,8 +34,8 @@ class Engine:
         cache: Literal["float", "int8"] = "float" if kind == rest else "int8"
         variant = rest.removesuffix(PROMPTS)
         self._model = pocketgpt.load(
-            folder_of(folder, kind),
-            variant.removesuffix(FINE),
+            folder,
+            variant,
             threads=threads,
             kv_cache=cache,
             prefill_variant=None if variant == rest else "q8",
@@ -66,15 +68,9 @@ def open_engine(work: Path, folder: Path, kind: str, threads: int) -> Engine:
     return Engine(folder, kind, threads)
 
 
-def folder_of(folder: Path, kind: str) -> Path:
-    """Return where a kind lies: finer blocks are in a folder of their own."""
-    return folder.with_name(FINE_FOLDER.format(folder.name)) if FINE in kind else folder
-
-
 def files(work: Path, folder: Path, kind: str) -> list[Path]:
     """Return what lies on disk of a variant; an 8-bit cache's graph takes kilobytes more."""
-    folder = folder_of(folder, kind)
-    chosen = kind.removesuffix(EIGHT_BIT_CACHE).removesuffix(PROMPTS).removesuffix(FINE)
+    chosen = kind.removesuffix(EIGHT_BIT_CACHE).removesuffix(PROMPTS)
     variants = [pocketgpt.load(folder).variant if chosen == "default" else chosen]
     variants += ["q8"] * (PROMPTS in kind)
     manifest = json.loads((folder / "pocketgpt.json").read_text("utf-8"))

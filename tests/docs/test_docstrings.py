@@ -24,7 +24,7 @@ import pocketgpt_quantize
 from ..conftest import SENTENCES
 
 # By the name of what is documented, why its example is not run here.
-NOT_RUN = {"selftest": "needs an Nvidia GPU"}
+NOT_RUN = {"push": "needs an account", "selftest": "needs an Nvidia GPU"}
 HUB = "openai-community/gpt2"
 
 

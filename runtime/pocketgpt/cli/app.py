@@ -19,6 +19,7 @@ from .inspect import inspect
 from .push import push
 from .quantize import quantize
 from .score import score
+from .serve import serve
 from .verify import verify
 
 app = typer.Typer(
@@ -58,6 +59,7 @@ VERBS = (
     choose,
     score,
     evaluate,
+    serve,
     bench,
     devices,
     inspect,

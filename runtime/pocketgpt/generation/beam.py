@@ -76,6 +76,17 @@ class BeamSearch:
         tokens[self._rows.of_beam] = self._search.ids[:, -1]
         return tokens.tolist()
 
+    def seated(self) -> None:
+        """Take note that it has its slots: until now it waited."""
+        for text in self.texts:
+            text.seated()
+
+    def abandon(self) -> None:
+        """End it as it is, after an error; nothing of it is wanted any more."""
+        self.finish_reason = self.finish_reason or "cancelled"
+        for text in self.texts:
+            text.abandon()
+
     def cancel(self) -> list[Piece]:
         """End the search; return the best texts so far."""
         if self._first:

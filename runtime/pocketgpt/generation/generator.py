@@ -174,6 +174,11 @@ class TextGenerator:
         return model
 
     @property
+    def defaults(self) -> Mapping[str, Any]:
+        """What the folder's generation_config.json says of options, ids of the vocabulary alone."""
+        return MappingProxyType(self._defaults)
+
+    @property
     def assignment(self) -> Assignment | None:
         """Where its graph's nodes run, those that fell to the CPU by name.
 
@@ -394,8 +399,15 @@ class TextGenerator:
         n_positions = self.assistant.config.n_positions
         return Draft(self.assistant.new_decoder(slots), n_positions, self._assistants_worth)
 
-    def scheduler(self, slots: int, adapter: str | None = None) -> Scheduler:
+    def scheduler(
+        self, slots: int, adapter: str | None = None, *, isolate: bool = False
+    ) -> Scheduler:
         """Return a scheduler with so many slots, for who drives requests on their own.
+
+        Args:
+            slots: how many texts run at once.
+            adapter: the name of an adapter that was loaded; None for the model as it is.
+            isolate: whether a job that fails by its own options ends alone.
 
         Raises:
             OptionError: no adapter of that name was loaded.
@@ -405,6 +417,7 @@ class TextGenerator:
             self.config.n_positions,
             prefixes=self.prefixes.of(adapter),
             draft=self.new_draft(slots),
+            isolate=isolate,
         )
 
     def _request(self, prompt: object, options: Mapping[str, Any]) -> Request:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OptionError
+from ..errors import OptionError, PocketGPTError
 from .options import GenerationOptions
 from .processors.bad_words import BadWords
 from .processors.base import Ids, Logits, Processor, log_softmax
@@ -153,6 +153,7 @@ def choose_tokens(
     pipelines: Sequence[Pipeline],
     logits: NDArray[np.float32],
     draws: Sequence[np.random.Generator | None],
+    failed: dict[int, PocketGPTError] | None = None,
 ) -> Ids:
     """Return the next token of each of several texts.
 
@@ -160,21 +161,27 @@ def choose_tokens(
         pipelines: one a row.
         logits: `[rows, vocab]`; left as they are.
         draws: each row's generator; None where nothing is drawn.
+        failed: gets the errors of rows by their places; without it the first one is raised.
 
     Raises:
         OptionError: a row's options rule out every token.
+        InferenceError: a row's logits are no numbers.
     """
     if all(pipeline.plain and not pipeline.draws for pipeline in pipelines):
         chosen: Ids = logits.argmax(axis=-1)
-        check_best(logits[np.arange(len(logits)), chosen])
-        return chosen
-    return np.array(
-        [
-            pipeline.choose(row, random)
-            for pipeline, row, random in zip(pipelines, logits, draws, strict=True)
-        ],
-        np.int64,
-    )
+        best = logits[np.arange(len(logits)), chosen]
+        if failed is None or np.isfinite(best).all():
+            check_best(best)
+            return chosen
+    chosen = np.zeros(len(logits), np.int64)
+    for place, (pipeline, random) in enumerate(zip(pipelines, draws, strict=True)):
+        try:
+            chosen[place] = pipeline.choose(logits[place], random)
+        except PocketGPTError as error:
+            if failed is None:
+                raise
+            failed[place] = error
+    return chosen
 
 
 def _penalties(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..engine.contract import Array
 
 Ids = NDArray[np.int64]
+MOST_KEPT = 512  # texts: every new prompt is compared with each
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class PrefixCache:
     """
 
     def __init__(self, limit: int) -> None:
-        """Keep at most `limit` bytes; 0 keeps nothing."""
+        """Keep at most `limit` bytes, and `MOST_KEPT` texts; 0 keeps nothing."""
         self._limit = limit
         self._kept: list[Prefix] = []
         self._lock = threading.Lock()
@@ -81,7 +82,7 @@ class PrefixCache:
                 if other.adapter != adapter or not _begins(other.ids, new.ids)
             ]
             self._kept.append(new)
-            while self._bytes() > self._limit:
+            while self._bytes() > self._limit or len(self._kept) > MOST_KEPT:
                 self._kept.pop(0)
 
     def _bytes(self) -> int:

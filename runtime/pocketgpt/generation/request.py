@@ -23,10 +23,19 @@ _KINDS: dict[Task, str] = {
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt and what holds for it."""
+    """One prompt and what holds for it.
+
+    Attributes:
+        prompt_ids: at least one token.
+        options: what holds for its texts.
+        count: how many texts to make of it; None for `num_return_sequences`.
+        score_prompt: whether its texts are to have the log-probabilities of the prompt, too.
+    """
 
     prompt_ids: list[int]
     options: GenerationOptions
+    count: int | None = None
+    score_prompt: bool = False
 
     def texts(
         self, tokenizer: Tokenizer, vocabulary: Vocabulary, n_positions: int, first_index: int
@@ -42,8 +51,9 @@ class Request:
                 Pipeline.build(self.options, self.prompt_ids, budget, vocabulary=vocabulary),
                 first_index + sibling,
                 sibling,
+                score_prompt=self.score_prompt,
             )
-            for sibling in range(self.options.num_return_sequences)
+            for sibling in range(self.count or self.options.num_return_sequences)
         ]
 
 

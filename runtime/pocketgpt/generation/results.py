@@ -17,7 +17,7 @@ class Timings:
     not computed again. `engine_seconds` of the decoding was ONNX Runtime's, for all texts that were
     decoded together: what is left of `decode_seconds` is the runtime's own. `guessed_tokens` were
     guessed ahead (`prompt_lookup_num_tokens`, or `assistant`), and `accepted_tokens` of them came
-    true.
+    true. `waiting_seconds` of the time to the first token went by before the text had a slot.
     """
 
     prompt_tokens: int
@@ -28,6 +28,7 @@ class Timings:
     engine_seconds: float = 0.0
     guessed_tokens: int = 0
     accepted_tokens: int = 0
+    waiting_seconds: float = 0.0
 
     @property
     def tokens_per_second(self) -> float | None:

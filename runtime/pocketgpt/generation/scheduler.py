@@ -2,7 +2,11 @@
 
 A round is one step of every running row and one pass of prefill. A row that ends leaves its slot
 at once, and the next job in line gets it in the same round. While rows run, a pass of prefill is at
-most one chunk, so that none waits longer than that for its next token.
+most one chunk, so that none waits longer than that for its next token; prompts that are longer take
+turns, so that a short one waits for a chunk of each other at most.
+
+Whoever serves several people at once may `drop` one job and let the others go on, and `isolate`
+what fails by its own options.
 """
 
 from __future__ import annotations
@@ -14,19 +18,22 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..engine.decoder import Decoder
+from ..errors import PocketGPTError
 from .beam import BeamSearch
 from .guessing.draft import Draft
 from .guessing.speculation import Speculation
 from .pipeline import choose_tokens
-from .prefix_cache import Prefix, Prefixes, common_prefix
+from .prefix_cache import Prefixes
 from .processors import Logits
 from .results import Counters
 from .sequence import Piece, TokenSequence
-from .slots import Ids, Seat, SlotTable
+from .sharing import Sharing
+from .slots import Seat, SlotTable
 
 CHUNKS_TOGETHER = 4  # in a pass of several prompts, padding included, while nothing runs
 MAX_PADDED = 1.1  # times the tokens there are: beyond it a pass for each prompt is the faster way
 MIN_SHARED = 16  # tokens; a shorter common beginning is sooner computed again than looked for
+SCORED_CHUNK = 64  # tokens of a prompt that is scored, while rows run: each has all of its logits
 
 AnyJob = TokenSequence | BeamSearch
 
@@ -37,6 +44,7 @@ class Scheduler:
     Attributes:
         waiting: jobs that have no slots yet, first come first.
         counters: what was done so far.
+        failed: jobs that an error of their own has ended, and it; for who isolates them.
     """
 
     def __init__(
@@ -48,6 +56,7 @@ class Scheduler:
         min_shared: int = MIN_SHARED,
         held: Sequence[int] = (),
         draft: Draft | None = None,
+        isolate: bool = False,
     ) -> None:
         """Take over a decoder.
 
@@ -58,22 +67,35 @@ class Scheduler:
             min_shared: how long a beginning has to be that is taken from another text.
             held: the tokens that the first slot holds already.
             draft: what guesses for texts without prompt lookup; it has as many slots.
+            isolate: whether a job whose options cannot be followed ends alone, and is put on
+                `failed`; otherwise its error ends the round.
         """
         self.waiting: deque[AnyJob] = deque()
         self.counters = Counters()
+        self.failed: list[tuple[AnyJob, PocketGPTError]] = []
         self._longest = 0  # tokens that a text may have
         self._decoder = decoder
         self._n_positions = n_positions
-        self._prefixes = prefixes
-        self._min_shared = min_shared
         self._table = SlotTable(decoder, np.array(held, np.int64))
+        self._sharing = Sharing(decoder, self._table, prefixes, min_shared, self.counters)
         self._draft = draft
         self._speculation = Speculation(decoder, n_positions, draft)
+        self._isolate = isolate
 
     @property
     def busy(self) -> bool:
         """Whether a job is not done."""
         return bool(self.waiting or self._table.running or self._table.filling)
+
+    @property
+    def room(self) -> int:
+        """How many slots nobody has or waits for."""
+        return self._table.free - sum(job.width for job in self.waiting)
+
+    @property
+    def running(self) -> int:
+        """How many rows a step has now."""
+        return len(self._table.running)
 
     def submit(self, job: AnyJob) -> None:
         """Put a job in line; one that has ended already is passed over.
@@ -101,6 +123,22 @@ class Scheduler:
         self._admit()
         pieces += self._fill()
         self._admit()  # to the slots of texts that ended with their first token
+        return pieces
+
+    def drop(self, job: AnyJob) -> list[Piece]:
+        """End one job, wherever it is, and free its slots; return what it had held back.
+
+        One that has ended stays as it is.
+        """
+        if job.finish_reason is not None:
+            return []
+        pieces = job.cancel()
+        if job in self.waiting:
+            self.waiting.remove(job)
+        for seat in [*self._table.seats(), *self._table.filling]:
+            if seat.job is job:
+                self._leave(seat)
+                self._sharing.orphan(seat)
         return pieces
 
     def cancel(self) -> list[Piece]:
@@ -188,62 +226,8 @@ class Scheduler:
         if admitted:
             self._decoder.reserve(self._longest)
         for job in sorted(admitted, key=lambda job: len(job.prompt_ids)):
-            seat = self._table.admit(job, job.prompt_ids)
-            self._share(seat)
-
-    def _share(self, seat: Seat) -> None:
-        """Take the longest beginning that is in memory, or will be, from there."""
-        ids = np.array(seat.ids, np.int64)
-        slot, count = self._longest_left(seat, ids)
-        prefix = self._prefixes.longest(ids) if self._prefixes else None
-        leader, led = self._longest_filling(seat, ids)
-        kept = prefix[0] if prefix else 0
-        most = max(count, kept, led)
-        if most < self._min_shared and not kept and led < len(ids):
-            self._table.empty(seat)
-        elif prefix and kept and (kept == most or most < self._min_shared):
-            self._take_prefix(seat, prefix[1], min(kept, len(ids) - 1))
-        elif count == most:
-            self._take_slot(seat, slot, min(most, len(ids) - 1))
-        else:
-            self._table.empty(seat)
-            seat.leader, seat.shared = leader, led
-        self._table.forget(seat.slots[0])
-
-    def _longest_left(self, seat: Seat, ids: Ids) -> tuple[int, int]:
-        """Return the slot that holds most of the beginning of `ids`, and how much of it."""
-        best, most = 0, 0
-        for slot, text in self._table.texts(seat):
-            count = common_prefix(text, ids)
-            if count > most:
-                best, most = slot, count
-        return best, most
-
-    def _longest_filling(self, seat: Seat, ids: Ids) -> tuple[Seat | None, int]:
-        """Return the seat that is about to compute most of the beginning of `ids`."""
-        leader, most = None, 0
-        for other in self._table.filling:
-            if other is seat or other.leader is not None or not other.whole:
-                continue
-            count = common_prefix(np.array(other.ids, np.int64), ids)
-            if count > most:
-                leader, most = other, count
-        return leader, most
-
-    def _take_prefix(self, seat: Seat, prefix: Prefix, count: int) -> None:
-        slot = seat.slots[0]
-        self._decoder.write(prefix.keys[:, :, :count], prefix.values[:, :, :count], slot)
-        seat.done = count
-        self._note_shared(seat, count)
-
-    def _take_slot(self, seat: Seat, slot: int, count: int) -> None:
-        self._table.take_over(seat, slot, count)
-        self._note_shared(seat, count)
-
-    def _note_shared(self, seat: Seat, count: int) -> None:
-        self.counters.shared += count
-        if isinstance(seat.job, TokenSequence):
-            seat.job.reused_tokens = count
+            job.seated()
+            self._sharing.begin(self._table.admit(job, job.prompt_ids))
 
     def _fill(self) -> list[Piece]:
         """Run one pass of prefill; what is full begins."""
@@ -255,58 +239,68 @@ class Scheduler:
             longest = max(len(seat.ids) for seat in seats)
             self.counters.padding += sum(longest - len(seat.ids) for seat in seats)
         else:
-            (seat,) = seats
-            chunk, slot = seat.ids[seat.done : seat.done + self._decoder.chunk], seat.slots[0]
-            if seat.done + len(chunk) < len(seat.ids):
-                self._decoder.feed(chunk, slot)
-            else:
-                logits = self._decoder.append(chunk, slot)
+            logits = self._fill_one(seats[0])
         self.counters.passes += 1
         begun, rows = [], []
         for row, seat in enumerate(seats):
             before, seat.done = seat.done, int(self._decoder.lengths[seat.slots[0]])
             self.counters.prefilled += seat.done - before
-            together = self._follow(seat)
+            together = self._sharing.follow(seat)
             if seat.done == len(seat.ids):
                 begun += [seat, *together]
                 rows += [row] * (1 + len(together))
+            else:
+                self._table.requeue(seat)
         return self._begin(begun, logits[rows]) if begun else []
+
+    def _fill_one(self, seat: Seat) -> Logits:
+        """Run the next chunk of a prompt; return `[1, vocab_size]` after it, if it is the last."""
+        slot, job, size = seat.slots[0], seat.job, self._decoder.chunk
+        scored = _is_scored(seat) and seat.whole
+        if scored and self._table.running:
+            size = min(size, SCORED_CHUNK)
+        chunk = seat.ids[seat.done : seat.done + size]
+        if scored:
+            assert isinstance(job, TokenSequence)
+            logits = self._decoder.score(chunk, slot)
+            job.record_prompt(logits, seat.done)
+            return logits[-1:]
+        if seat.done + len(chunk) < len(seat.ids):
+            self._decoder.feed(chunk, slot)
+            return np.zeros((1, 0), np.float32)
+        return self._decoder.append(chunk, slot)
 
     def _next_to_fill(self) -> list[Seat]:
         """Return the seat to fill next, or several empty ones side by side that fit one pass."""
         if not self._table.filling:
             return []
         ready = [seat for seat in self._table.filling if seat.leader is None]
+        first = min(range(len(ready)), key=lambda place: ready[place].turn)
         chunk = self._decoder.chunk
         budget = chunk if self._table.running else CHUNKS_TOGETHER * chunk
         group: list[Seat] = []
         longest = tokens = 0
-        for seat in ready:
+        for seat in ready[first:]:
             longest, tokens = max(longest, len(seat.ids)), tokens + len(seat.ids)
             padded = (len(group) + 1) * longest
             beside = not group or seat.slots[0] == group[-1].slots[0] + 1
             fits = padded <= min(budget, MAX_PADDED * tokens) and len(seat.ids) <= chunk
-            if seat.done or not beside or not fits:
+            if seat.done or not beside or not fits or _is_scored(seat):
                 break
             group.append(seat)
-        return group or ready[:1]
-
-    def _follow(self, leader: Seat) -> list[Seat]:
-        """Copy what others wait for; return those of the same prompt, which are full with it."""
-        full = []
-        for seat in [seat for seat in self._table.filling if seat.leader is leader]:
-            if leader.done < seat.shared:
-                continue
-            seat.leader = None
-            same = seat.shared == len(seat.ids) == len(leader.ids)
-            count = seat.shared if same else min(seat.shared, len(seat.ids) - 1)
-            self._take_slot(seat, leader.slots[0], count)
-            if same:
-                full.append(seat)
-        return full
+        return group or [ready[first]]
 
     def _begin(self, seats: Sequence[Seat], logits: Logits) -> list[Piece]:
         """Let full seats run; `logits [seats, vocab_size]` are those after each one's ids."""
+        full = [seat for seat in seats if _may_go_on(seat)]
+        if len(full) < len(seats):  # what was to be scored alone
+            logits = logits[[_may_go_on(seat) for seat in seats]]
+            for seat in seats:
+                if seat not in full:
+                    self._leave(seat)
+            seats = full
+        if not seats:
+            return []
         for seat in seats:
             self._table.start(seat)
         rows = np.repeat(np.arange(len(seats)), [seat.job.width for seat in seats])
@@ -343,18 +337,36 @@ class Scheduler:
     def _take(self, seats: Sequence[Seat], logits: Logits) -> list[Piece]:
         """Give each seat its next token; `logits [seats, vocab_size]`."""
         texts = _texts(seats)
+        failed: dict[int, PocketGPTError] | None = {} if self._isolate else None
         tokens = choose_tokens(
-            [text.pipeline for text in texts], logits, [text.random for text in texts]
+            [text.pipeline for text in texts], logits, [text.random for text in texts], failed
         ).tolist()
         pieces = []
-        for seat, text, token_id, row in zip(seats, texts, tokens, logits, strict=True):
-            text.record_logprobs(row, token_id)
-            text.pipeline.accept(token_id)
+        for place, (seat, text, token_id) in enumerate(zip(seats, texts, tokens, strict=True)):
+            try:
+                if failed and place in failed:
+                    raise failed[place]
+                text.pipeline.accept(token_id)
+            except PocketGPTError as error:
+                self._fail(text, error)
+                continue
+            text.record_logprobs(logits[place], token_id)
             piece = text.add(token_id, self._engine_seconds)
             seat.tokens = [token_id]
             if piece:
                 pieces.append((text, piece))
         return pieces
+
+    def _fail(self, job: AnyJob, error: PocketGPTError) -> None:
+        """End a job by an error of its own, where it is to end alone.
+
+        Raises:
+            PocketGPTError: `error`, where it is not.
+        """
+        if not self._isolate:
+            raise error
+        job.abandon()
+        self.failed.append((job, error))
 
     def _retire(self, seats: Sequence[Seat]) -> None:
         """Let the seats leave whose jobs have ended."""
@@ -367,7 +379,12 @@ class Scheduler:
         def copy_row(source: int, target: int, start: int) -> None:
             self._decoder.copy_slot(seat.slots[source], seat.slots[target], start)
 
-        tokens = search.advance(logits, copy_row, self._engine_seconds)
+        try:
+            tokens = search.advance(logits, copy_row, self._engine_seconds)
+        except PocketGPTError as error:
+            self._fail(search, error)
+            self._leave(seat)
+            return []
         if tokens is not None:
             seat.tokens = tokens
             return []
@@ -376,16 +393,9 @@ class Scheduler:
 
     def _leave(self, seat: Seat) -> None:
         """Take a seat out; its text may serve one that begins alike."""
-        job = seat.job
-        left = None
-        if isinstance(job, TokenSequence) and seat.whole:
-            slot = seat.slots[0]
-            left = job.ids[: self._decoder.lengths[slot]]
-            if self._prefixes:
-                self._prefixes.put(left, lambda: self._decoder.read(slot))
-        self._table.stop(seat, left)
-        if isinstance(job, TokenSequence):
-            self._speculation.leave(job)
+        self._table.stop(seat, self._sharing.keep(seat))
+        if isinstance(seat.job, TokenSequence):
+            self._speculation.leave(seat.job)
 
     @property
     def _engine_seconds(self) -> float:
@@ -397,6 +407,15 @@ class Scheduler:
 def _texts(seats: Sequence[Seat]) -> list[TokenSequence]:
     """Return the texts of seats of one row each."""
     return [seat.job for seat in seats if isinstance(seat.job, TokenSequence)]
+
+
+def _is_scored(seat: Seat) -> bool:
+    """Whether the logits after every token of a seat's prompt are wanted."""
+    return isinstance(seat.job, TokenSequence) and seat.job.prompt_logprobs is not None
+
+
+def _may_go_on(seat: Seat) -> bool:
+    return seat.job.finish_reason is None
 
 
 def _came_true(seat: Seat, guess: Sequence[int], place: int) -> bool:

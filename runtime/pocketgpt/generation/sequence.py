@@ -36,6 +36,8 @@ class TokenSequence:
         reused_tokens: how many of the prompt's tokens were in the cache when it began.
         reprefills: how often the context overflowed and was computed afresh.
         score: what a beam search gave it.
+        logprobs: one entry a new token, where `logprobs` was asked for.
+        prompt_logprobs: one entry a token of the prompt but the first, where those are wanted.
         lookup: what guesses its tokens from what it said before, where it was told to.
         record: what came of its guesses, whoever made them.
     """
@@ -51,8 +53,22 @@ class TokenSequence:
         pipeline: Pipeline,
         index: int = 0,
         sibling: int = 0,
+        *,
+        score_prompt: bool = False,
     ) -> None:
-        """Start behind a prompt; `sibling` counts the texts returned for the same one."""
+        """Start behind a prompt.
+
+        Args:
+            tokenizer: of the model.
+            prompt_ids: at least one token.
+            options: what holds for it.
+            n_positions: the context.
+            pipeline: what its options make of logits.
+            index: its place among the results of a call.
+            sibling: counts the texts returned for the same prompt.
+            score_prompt: whether the log-probabilities of the prompt's own tokens are wanted, too;
+                the text then runs even where no token may follow.
+        """
         self.index = index
         self.prompt_ids = prompt_ids
         self.options = options
@@ -71,10 +87,11 @@ class TokenSequence:
         self._characters = TextStream(tokenizer, prompt_ids)
         self._stop = StopFilter(options.stops)
         self._pieces: list[str] = []
-        self._logprobs: list[TokenLogprobs] = []
-        self._started = self._first = self._last = time.perf_counter()
+        self.logprobs: list[TokenLogprobs] = []
+        self.prompt_logprobs: list[TokenLogprobs] | None = [] if score_prompt else None
+        self._started = self._first = self._last = self._seated = time.perf_counter()
         self._engine_first = self._engine_last = 0.0
-        if self.budget < 1:
+        if self.budget < 1 and not score_prompt:
             self.finish("length")
 
     @property
@@ -103,6 +120,10 @@ class TokenSequence:
         limit = self.options.max_time
         return limit is not None and time.perf_counter() - self._started > limit
 
+    def seated(self) -> None:
+        """Take note that it has a slot: until now it waited."""
+        self._seated = time.perf_counter()
+
     def begin_clock(self, first: float, engine_seconds: float) -> None:
         """Say when the first token came, for a text whose tokens are added after the work."""
         self._first, self._engine_first = first, engine_seconds
@@ -110,7 +131,22 @@ class TokenSequence:
     def record_logprobs(self, logits: Logits, token_id: int) -> None:
         """Note what the model alone thinks of the token chosen; `logits` is `[vocab_size]`."""
         if self.options.logprobs is not None:
-            self._logprobs.append(_logprobs(logits, token_id, self.options.logprobs))
+            self.logprobs.append(_logprobs(logits, token_id, self.options.logprobs))
+
+    def record_prompt(self, logits: Logits, start: int) -> None:
+        """Note what the model thinks of the prompt's tokens behind those from `start` on.
+
+        Args:
+            logits: `[tokens, vocab_size]`, after each of as many tokens of the prompt.
+            start: the place of the first of them.
+        """
+        assert self.prompt_logprobs is not None
+        top = self.options.logprobs or 0
+        for place, row in enumerate(logits, start + 1):
+            if place < len(self.prompt_ids):
+                self.prompt_logprobs.append(_logprobs(row, self.prompt_ids[place], top))
+        if start + len(logits) == len(self.prompt_ids) and self.budget < 1:
+            self.finish("length")
 
     def add(self, token_id: int, engine_seconds: float = 0.0) -> str:
         """Append a token that the pipeline has accepted; return the text that is final by it.
@@ -149,6 +185,10 @@ class TokenSequence:
         piece = self.finish("cancelled") if self.finish_reason is None else ""
         return [(self, piece)] if piece else []
 
+    def abandon(self) -> None:
+        """End it as it is, after an error; nothing of it is wanted any more."""
+        self.finish_reason = self.finish_reason or "cancelled"
+
     def result(self) -> GenerationResult:
         """Return what was made; a text that had not ended is cancelled by it."""
         if self.finish_reason is None:
@@ -163,13 +203,14 @@ class TokenSequence:
             engine_seconds=self._engine_last - self._engine_first,
             guessed_tokens=self.record.guessed,
             accepted_tokens=self.record.accepted,
+            waiting_seconds=self._seated - self._started,
         )
         return GenerationResult(
             text=self.text,
             token_ids=self.token_ids,
             finish_reason=self.finish_reason,
             timings=timings,
-            logprobs=None if self.options.logprobs is None else self._logprobs,
+            logprobs=None if self.options.logprobs is None else self.logprobs,
             score=self.score,
             reprefills=self.reprefills,
         )

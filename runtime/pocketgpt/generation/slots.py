@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,8 +37,14 @@ class Job(Protocol):
     def finish_reason(self) -> FinishReason | None:
         """Why it has ended; None while it goes on."""
 
+    def seated(self) -> None:
+        """Take note that it has its slots: until now it waited."""
+
     def cancel(self) -> list[tuple[Any, str]]:
         """End it; return what was held back."""
+
+    def abandon(self) -> None:
+        """End it as it is, after an error; nothing of it is wanted any more."""
 
 
 @dataclass(eq=False)
@@ -52,6 +59,7 @@ class Seat:
         leader: the seat that computes the first `shared` of them.
         tokens: the next token of each row, once it runs.
         whole: whether the cache holds the job's tokens from the first on.
+        turn: of those that fill up the one with the lowest is next.
     """
 
     job: Job
@@ -62,6 +70,7 @@ class Seat:
     shared: int = 0
     tokens: list[int] = field(default_factory=list)
     whole: bool = True
+    turn: int = 0
 
 
 class SlotTable:
@@ -79,6 +88,7 @@ class SlotTable:
         self._decoder = decoder
         self._free = set(range(decoder.slots))
         self._left: dict[int, Ids] = {0: held}  # what ended texts have left in free slots
+        self._turns = count()
 
     @property
     def free(self) -> int:
@@ -146,9 +156,14 @@ class SlotTable:
         seat.ids, seat.done, seat.leader, seat.whole = ids, 0, None, False
         self._enter(seat)
 
+    def requeue(self, seat: Seat) -> None:
+        """Let all others that fill up now have a turn before a seat's next."""
+        seat.turn = next(self._turns)
+
     def _enter(self, seat: Seat) -> None:
         for slot in seat.slots[1:]:
             self._left.pop(slot, None)
+        self.requeue(seat)
         self.filling.append(seat)
         self.filling.sort(key=lambda other: other.slots[0])
 
@@ -181,6 +196,10 @@ class SlotTable:
         self._left.pop(target, None)
         if row == 0:
             self._decoder.copy_slot(source, target)
+        if target in seat.slots:  # one of its own rows was to get it, and holds nothing yet
+            seat.slots[seat.slots.index(target)] = source
+            seat.slots[row] = target
+            return
         if saved is not None:
             self._decoder.write(*saved, slot=source)
         else:

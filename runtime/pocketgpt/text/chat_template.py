@@ -26,6 +26,17 @@ _NAMED_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _GPT2_TOKENS = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
 
 
+def has_template(folder: Path) -> bool:
+    """Whether a folder says how a conversation is written, where `read_format` might guess.
+
+    Raises:
+        ModelFolderError: its tokenizer_config.json cannot be read.
+    """
+    path = check_inside(folder, "tokenizer_config.json")
+    config = read_json_object(path) if path.exists() else {}
+    return bool(config.get("chat_template")) or check_inside(folder, "chat_template.jinja").exists()
+
+
 def read_format(folder: Path) -> Format:
     """Return how a folder writes a conversation: its chat template, or DialoGPT's format.
 

@@ -188,6 +188,11 @@ class Tokenizer:
         """
         return self._detokenizer.token_bytes(token_id, first)
 
+    def name(self, token_id: int) -> str | None:
+        """Return a token as `tokenizer.json` writes it; None where the id is no token's."""
+        name: str | None = self._tokenizer.id_to_token(token_id)
+        return name
+
     def is_text(self, token_id: int) -> bool:
         """Whether an id is a token's and not a special one's."""
         return self._detokenizer.is_text(token_id)
