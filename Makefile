@@ -187,7 +187,7 @@ test-server: build/pocket-tales/onnx/model.onnx $(SERVER)/.installed ## serve th
 
 $(SERVER)/.installed: pyproject.toml
 	test -x $(SERVER)/bin/python || $(PYTHON) -m venv $(SERVER)
-	$(SERVER)/bin/python -m pip install --disable-pip-version-check openai langchain-openai llm schemathesis \
+	$(SERVER)/bin/python -m pip install --disable-pip-version-check openai langchain-openai llm playwright schemathesis \
 		'lm_eval[api]' 'transformers==4.57.6' pytest -e '.[chat,cli,constraints,server]'
 
 browser: build/browser/index.html ## put the page that runs the bundled model in 4 bits into build/browser
