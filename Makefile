@@ -11,6 +11,7 @@ WHEELS_openvino := onnxruntime-openvino==1.24.1 openvino==2025.4.1
 WHEELS_cuda := onnxruntime-gpu[cuda,cudnn]
 on-device = POCKETGPT_DEVICE=$(1) POCKETGPT_FOLDERS=build/devices $(2) .venv-$(1)/bin/python -m pytest -m device tests/devices
 PLUGINS := .venv-plugins
+SIGNING := .venv-signing
 BENCH := .venv-bench
 SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installed,$(wildcard benchmarks/systems/requirements/*.txt)) \
 	$(BENCH)/transformersjs/.packages
@@ -34,7 +35,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/gpt2-blocks32 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime lint format types check build clean
+.PHONY: help setup demo test test-slow soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins test-signing bench bench-boards bench-quick bench-large bench-quality bench-runtime lint format types check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -152,6 +153,14 @@ $(PLUGINS)/.installed: pyproject.toml
 		onnxruntime-ggml==0.2.0 onnxruntime-ep-openvino==1.8.1 pytest -e '.[cli]'
 	@touch $@
 
+test-signing: $(SIGNING)/.installed $(HANDED)/.made ## sign models and check signatures, without a network
+	POCKETGPT_HANDED=$(HANDED) $(SIGNING)/bin/python -m pytest -p no:cacheprovider tests/signing $(ARGS)
+
+$(SIGNING)/.installed: pyproject.toml
+	test -x $(SIGNING)/bin/python || $(PYTHON) -m venv $(SIGNING)
+	$(SIGNING)/bin/python -m pip install --disable-pip-version-check pytest -e '.[cli,signing]'
+	@touch $@
+
 build/portable/onnx/model.onnx: | setup
 	$(BIN)/pocketgpt export models/pocket-tales build/portable --graph portable
 
@@ -207,6 +216,7 @@ bench-runtime: build/gpt2 ## the runtime's overhead and chunks of prefill, on GP
 	$(BIN)/python benchmarks/prefill.py build/gpt2
 	$(BIN)/python benchmarks/spin.py build/gpt2
 	$(BIN)/python benchmarks/low_memory.py build/gpt2
+	$(BIN)/python benchmarks/packages.py build/gpt2
 	$(BIN)/python benchmarks/speculation.py build/gpt2
 
 lint: setup ## check style and formatting with ruff

@@ -20,6 +20,7 @@ from .errors import (
     SessionError,
     VariantNotFoundError,
 )
+from .folder.packaging import Package, package
 from .generation.options import GenerationOptions
 from .generation.results import Counters, GenerationResult, Timings, TokenLogprobs
 from .generation.stream import BatchStream, Stream
@@ -57,6 +58,7 @@ __all__ = [
     "ModelFolderError",
     "OperatorTime",
     "OptionError",
+    "Package",
     "Phase",
     "PocketGPTError",
     "Profile",
@@ -78,6 +80,7 @@ __all__ = [
     "bench",
     "devices",
     "load",
+    "package",
     "profile",
     "selftest",
 ]

@@ -16,6 +16,7 @@ from .evaluate import evaluate
 from .export import export
 from .generate import generate
 from .inspect import inspect
+from .package import package
 from .quantize import quantize
 from .score import score
 from .verify import verify
@@ -61,6 +62,7 @@ VERBS = (
     devices,
     inspect,
     verify,
+    package,
 )
 for verb in VERBS:
     app.command()(verb)

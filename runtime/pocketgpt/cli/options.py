@@ -9,7 +9,7 @@ import typer
 
 from ..folder.opening import KvCache
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A model folder.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A model folder, or a package.")]
 VariantOption = Annotated[
     str | None,
     typer.Option(

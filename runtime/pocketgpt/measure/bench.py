@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
@@ -112,7 +111,7 @@ def bench(
     lookup = prompt_lookup_num_tokens
     validate.whole("prompt_lookup_num_tokens", lookup, at_least=1, optional=True)
     name = find_provider(provider).name
-    manifest = read_manifest(Path(folder))
+    manifest = read_manifest(folder)
     names = list(manifest.variants) if variants is None else list(variants)
     for variant in names:
         manifest.variant(variant)

@@ -9,7 +9,6 @@ import json
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ def measure(
     begin = time.perf_counter()
     provider = tuple(provider) if isinstance(provider, list) else provider
     running = Running(provider, threads, strict=strict, selftest=selftest)
-    model = TextGenerator.open(Path(folder), variant, running, assistant=assistant)
+    model = TextGenerator.open(folder, variant, running, assistant=assistant)
     load_seconds = time.perf_counter() - begin
     longest = model.config.n_positions - 1  # and one new token
     if longest < 2:

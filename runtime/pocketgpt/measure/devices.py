@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnxruntime as ort
 
@@ -65,7 +64,7 @@ def devices(folder: str | os.PathLike[str] | None = None) -> Devices:
         >>> [one.name for one in pocketgpt.devices().providers if one.available]
         ['cpu']
     """
-    manifest = None if folder is None else read_manifest(Path(folder))
+    manifest = None if folder is None else read_manifest(folder)
     broken = _load_plugins()
     found: dict[str, list[str]] = {device.ep_name: [] for device in ep_devices()}
     for device in ep_devices():
