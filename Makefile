@@ -18,6 +18,7 @@ SERVER := .venv-server
 APPS := .venv-apps
 NPM := PATH="$(CURDIR)/$(APPS)/bin:$$PATH" npm install --ignore-scripts --no-audit --no-fund
 on-apps = POCKETGPT_APPS="$(1)" $(2)/bin/python -m pytest -p no:cacheprovider tests/apps $(ARGS)
+SIGNING := .venv-signing
 BENCH := .venv-bench
 SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installed,$(wildcard benchmarks/systems/requirements/*.txt)) \
 	$(BENCH)/transformersjs/.packages
@@ -41,7 +42,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server bench-server browser desktop test-apps test-browser test-desktop test-node test-autocomplete test-cpp test-docker
+.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server bench-server browser desktop test-apps test-browser test-desktop test-node test-autocomplete test-cpp test-docker test-signing
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -179,6 +180,14 @@ build/interop/.made: $(wildcard runtime/pocketgpt/folder/*.py runtime/pocketgpt/
 	$(BIN)/pocketgpt export models/pocket-tales $(@D)/portable --graph portable --overwrite
 	@touch $@
 
+test-signing: $(SIGNING)/.installed $(HANDED)/.made ## sign models and check signatures, without a network
+	POCKETGPT_HANDED=$(HANDED) $(SIGNING)/bin/python -m pytest -p no:cacheprovider tests/signing $(ARGS)
+
+$(SIGNING)/.installed: pyproject.toml
+	test -x $(SIGNING)/bin/python || $(PYTHON) -m venv $(SIGNING)
+	$(SIGNING)/bin/python -m pip install --disable-pip-version-check pytest -e '.[cli,signing]'
+	@touch $@
+
 build/portable/onnx/model.onnx: | setup
 	$(BIN)/pocketgpt export models/pocket-tales build/portable --graph portable
 
@@ -308,6 +317,7 @@ bench-runtime: build/gpt2 ## the runtime's overhead and chunks of prefill, on GP
 	$(BIN)/python benchmarks/prefill.py build/gpt2
 	$(BIN)/python benchmarks/spin.py build/gpt2
 	$(BIN)/python benchmarks/low_memory.py build/gpt2
+	$(BIN)/python benchmarks/packages.py build/gpt2
 	$(BIN)/python benchmarks/speculation.py build/gpt2
 
 docs: $(DOCS)/.installed ## build the documentation site into build/site, and check every link of it

@@ -79,7 +79,7 @@ def closure(names: tuple[str, ...] = REQUIRED) -> dict[str, Distribution]:
 
 def licence_of(package: Distribution) -> str:
     """Return a package's licence as an SPDX expression, from its metadata."""
-    metadata = package.metadata
+    metadata: Any = package.metadata  # an email.message.Message, whose type hides `get`
     if expression := metadata.get("License-Expression"):
         return str(expression)
     classified = [

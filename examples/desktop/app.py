@@ -18,9 +18,16 @@ MODEL = Path(__file__).resolve().parent / "model"  # build.py put it beside this
 
 def tell(model: pocketgpt.Model, prompt: str, given: argparse.Namespace) -> None:
     """Write the prompt and how it goes on, as it is made."""
-    drawn = {} if given.greedy else {"do_sample": True, "temperature": 0.8, "top_p": 0.95}
+    drawn = not given.greedy
     sys.stdout.write(prompt)
-    for piece in model.stream(prompt, max_new_tokens=given.tokens, seed=given.seed, **drawn):
+    for piece in model.stream(
+        prompt,
+        max_new_tokens=given.tokens,
+        do_sample=drawn,
+        temperature=0.8 if drawn else 1.0,
+        top_p=0.95 if drawn else 1.0,
+        seed=given.seed,
+    ):
         sys.stdout.write(piece)
         sys.stdout.flush()
     print()

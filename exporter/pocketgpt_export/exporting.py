@@ -30,10 +30,10 @@ from pocketgpt.folder.config import (
     read_generation_defaults,
 )
 from pocketgpt.folder.file_record import sha256
+from pocketgpt.folder.install import check_target, install, staging_for
 from pocketgpt.folder.json_file import read_json_object
 from pocketgpt.folder.manifest import (
     GRAPHS,
-    MANIFEST,
     GraphKind,
     Manifest,
     Variant,
@@ -54,7 +54,7 @@ from pocketgpt.text.tokenizer import Tokenizer
 from .graph.adapters import write_adapter_graph
 from .graph.trace import MIN_ONNXRUNTIME, OPSET, trace
 from .graph.trace_portable import PORTABLE_OPSET, trace_portable
-from .install import install, keep_card, staging_for, was_interrupted
+from .keeping import keep_card
 from .proof.adapter import ask_adapted, prove_adapters
 from .proof.float64 import Asked, prove_beyond_float32
 from .proof.prove import prove
@@ -114,7 +114,7 @@ def export(
         >>> export("openai-community/gpt2", "models/gpt2")
     """
     folder = _resolved(folder)
-    _check_target(folder, overwrite)
+    check_target(folder, overwrite)
     kind = next((kind for kind in GRAPHS if kind == graph), None)
     if kind is None and graph is not None:
         raise OptionError(f"there is no graph {graph!r}; choose one of {', '.join(GRAPHS)}")
@@ -237,18 +237,6 @@ def _choose_graph(graph: GraphKind | None, loaded: Checkpoint) -> GraphKind:
             f"{HEAD_MULTIPLE}: use the portable one, --graph portable (graph='portable')"
         )
     return graph or ("fused" if fits else "portable")
-
-
-def _check_target(folder: Path, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not folder.is_dir() or not ((folder / MANIFEST).is_file() or was_interrupted(folder)):
-        raise OptionError(f"{folder} exists and is no model folder; choose another name")
-    if not overwrite:
-        raise OptionError(
-            f"{folder} holds a model already; --overwrite (overwrite=True) replaces it and drops "
-            "its variants"
-        )
 
 
 def _write_companions(checkpoint: Checkpoint, model: GPT2, staging: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from pocketgpt import PocketGPTError
+from pocketgpt import OptionError, PocketGPTError
 from pocketgpt.engine.graph import open_graph
 from pocketgpt.folder.config import SIZES
+from pocketgpt.folder.files import ModelFiles, model_files
 from pocketgpt.folder.hub import every_variant, located
 from pocketgpt.folder.labels import Labels, labels_of
 from pocketgpt.folder.manifest import Manifest, read_manifest
@@ -37,10 +37,10 @@ def verify(
     base: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Check a model folder's files, and prove its fp32 graph against its checkpoint again.
+    """Check a model's files, and prove its fp32 graph against its checkpoint again.
 
     Args:
-        folder: what `export` wrote, or its name on the hub.
+        folder: what `export` or `pocketgpt package` wrote, or its name on the hub.
         checkpoint: what it was exported from; None for the manifest's source if it still is on this
             machine, and no proof if it is not.
         revision: a hub branch, tag or commit.
@@ -54,19 +54,27 @@ def verify(
     Raises:
         ModelFolderError: the folder is missing, or its manifest is damaged.
         CheckpointError: `checkpoint` was given and cannot be read.
+        OptionError: `checkpoint` was given, and there is no fp32 variant.
 
     Example:
         >>> verify("models/gpt2", "openai-community/gpt2").failures
         ()
     """
-    folder = located(folder, every_variant, everything=True)
-    found = verify_files(folder, progress)
+    files = model_files(located(folder, every_variant, everything=True))
+    found = verify_files(files, progress)
     if found.failures:
         return dataclasses.replace(found, unproven="files are damaged")
+    if "fp32" not in found.variants:
+        if checkpoint is not None:
+            raise OptionError(
+                f"{files} has no fp32 variant, which alone equals a checkpoint: leave --checkpoint "
+                "out, or verify the folder that it was packaged from"
+            )
+        return dataclasses.replace(found, unproven="there is no fp32 variant, which alone can be")
 
     def load() -> Checkpoint:
         if checkpoint is None:
-            return _load_recorded(read_manifest(folder))
+            return _load_recorded(read_manifest(files))
         return load_checkpoint(checkpoint, revision, tokenizer=tokenizer, base=base)
 
     try:
@@ -77,7 +85,7 @@ def verify(
         return dataclasses.replace(found, unproven=f"give --checkpoint to prove it: {error}")
     if progress:
         progress(STEP, 0, 1)
-    found = _proven(found, folder, loaded, load)
+    found = _proven(found, files, loaded, load)
     if progress:
         progress(STEP, 1, 1)
     return found
@@ -102,9 +110,9 @@ def _fields(sizes: object, labels: Labels | None) -> dict[str, Any]:
 
 
 def _proven(
-    found: Verification, folder: Path, loaded: Checkpoint, load: Callable[[], Checkpoint]
+    found: Verification, files: ModelFiles, loaded: Checkpoint, load: Callable[[], Checkpoint]
 ) -> Verification:
-    opened = open_folder(folder, "fp32")
+    opened = open_folder(files, "fp32")
     own = loaded.model.config
     expected = _fields(own, labels_of(own.to_dict()))
     for name, value in _fields(opened.config, opened.config.labels).items():
@@ -117,15 +125,19 @@ def _proven(
     reference = ask_reference(loaded.model, real_ids(loaded.tokenizer, loaded.companions))
     places = opened.record.adapter_graph
     adapted = None if places is None else ask_adapted(loaded.merged(), reference.whole[0].ids)
-    graph = open_graph(opened.graph_path, opened.config)
+    graph = open_graph(opened.graph, opened.config, weights=opened.weights)
     opened.check_kind(graph.contract.kind)
-    tokenizer = Tokenizer(opened.tokenizer_path, opened.config.vocab_size)
+    tokenizer = Tokenizer(opened.tokenizer, opened.config.vocab_size)
 
     def run(asked: Asked) -> tuple[dict[str, float], list[str]]:
         proof, failed = prove(graph, tokenizer, asked.reference, loaded.tokenizer)
         if asked.adapted is not None and places is not None:
             worst, wrong = prove_adapters(
-                folder / places.path, opened.config, asked.adapted, asked.reference.float32_error
+                opened.files.find(places.path),
+                opened.config,
+                asked.adapted,
+                asked.reference.float32_error,
+                weights=opened.weights,
             )
             proof, failed = {**proof, **worst}, failed + wrong
         return proof, failed

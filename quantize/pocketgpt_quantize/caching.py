@@ -62,9 +62,7 @@ def add_int8_caches(
         made: the variants.
         calibration: the text that scales are found on.
     """
-    token_ids = Tokenizer(opened.tokenizer_path, opened.config.vocab_size).encode(
-        calibration.content
-    )
+    token_ids = Tokenizer(opened.tokenizer, opened.config.vocab_size).encode(calibration.content)
     if opened.manifest.graph != "fused" or opened.config.labels is not None or not token_ids:
         return {}
     variants = {FP32: (opened.folder, opened.record)}

@@ -73,7 +73,7 @@ class Job:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
-        return Tokenizer(self.opened.tokenizer_path, self.config.vocab_size)
+        return Tokenizer(self.opened.tokenizer, self.config.vocab_size)
 
     @cached_property
     def token_ids(self) -> list[int]:

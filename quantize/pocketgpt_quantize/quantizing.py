@@ -15,6 +15,7 @@ from pocketgpt.engine.graph import Graph
 from pocketgpt.engine.selftest import take_fingerprint
 from pocketgpt.folder.atomic import os_error_line, staging_folder
 from pocketgpt.folder.config import HEAD_MULTIPLE
+from pocketgpt.folder.files import check_is_folder
 from pocketgpt.folder.fingerprint import Fingerprint
 from pocketgpt.folder.hub import refuse_hub
 from pocketgpt.folder.manifest import Int8Cache, Variant, variant_path
@@ -74,8 +75,8 @@ def quantize(
     Raises:
         QuantizationError: the folder's graph is not what a variant is made from, a weight not
             finite, a text missing, or the same text given for both.
-        OptionError: a variant is unknown or has no such blocks, or `max_loss` is no number from 0
-            on.
+        OptionError: a variant is unknown or has no such blocks, `max_loss` is no number from 0 on,
+            or `folder` is a package.
         ModelFolderError: the folder or its fp32 variant is missing or damaged.
 
     Example:
@@ -83,6 +84,7 @@ def quantize(
     """
     refuse_hub(folder, "quantize")
     folder = Path(folder)
+    check_is_folder(folder)
     recipes = {name: recipe_of(name) for name in variants}
     _check_max_loss(max_loss)
     _check_block_size(recipes, block_size)
@@ -224,7 +226,7 @@ def _figures(
 ) -> tuple[dict[str, dict[str, float]], list[int]]:
     """Return the figures of fp32 and of variants, by what the model is for; and the text's ids."""
     config = opened.config
-    tokenizer = Tokenizer(opened.tokenizer_path, config.vocab_size)
+    tokenizer = Tokenizer(opened.tokenizer, config.vocab_size)
 
     def measuring(name: str, done: int, total: int) -> None:
         if progress:

@@ -20,6 +20,7 @@ from .errors import (
     SessionError,
     VariantNotFoundError,
 )
+from .folder.packaging import Package, package
 from .folder.push import push
 from .generation.options import GenerationOptions
 from .generation.results import Counters, GenerationResult, Timings, TokenLogprobs
@@ -58,6 +59,7 @@ __all__ = [
     "ModelFolderError",
     "OperatorTime",
     "OptionError",
+    "Package",
     "Phase",
     "PocketGPTError",
     "Profile",
@@ -79,6 +81,7 @@ __all__ = [
     "bench",
     "devices",
     "load",
+    "package",
     "profile",
     "push",
     "selftest",

@@ -248,15 +248,16 @@ def load(
     selftest: bool = True,
     progress: Progress | None = None,
 ) -> Model:
-    """Load a variant of a model folder.
+    """Load a variant of a model folder, or of a package.
 
     Args:
-        folder: what `pocketgpt export` wrote; or where there is no folder of that name, a model on
+        folder: what `pocketgpt export` or `pocketgpt package` wrote: a folder, or one file, which
+            is read where it lies, not unpacked; or where there is neither of that name, a model on
             the Hugging Face hub, `user/repo` or `user/repo@revision`, of which the variant's files
             are downloaded to the hub's cache (extra `hub`).
         variant: `fp32`, `int8`, `q4`, ...; None for the first there is that suits the provider: on
             the CPU of int8 and fp32, on an x86-64 with VNNI or AMX of q8, int8 and fp32; on CUDA of
-            fp16 and q4f16, of a portable folder fp32.
+            fp16 and q4f16, of a portable folder fp32. On the CPU the only one there is will do.
         revision: a branch, tag or commit of the hub.
         provider: `auto` and `cpu` are ONNX Runtime's CPU provider; `cuda`, `tensorrt`, `openvino`,
             `coreml`, `directml`, `webgpu`, `qnn`, `xnnpack`, `migraphx`, or any name of its own;

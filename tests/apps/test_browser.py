@@ -83,8 +83,8 @@ def open_page(chromium: Browser, address: str) -> Iterator[Open]:
             page.on("console", lambda message: wrong.append(message.text))
         page.on(
             "request",
-            lambda request: (
-                request.url.startswith((where, "data:", "blob:")) or wrong.append(request.url)
+            lambda request: wrong.extend(
+                [request.url] * (not request.url.startswith((where, "data:", "blob:")))
             ),
         )
         page.goto(where)

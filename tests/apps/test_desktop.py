@@ -17,15 +17,16 @@ TOKENS = 40
 
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Run the program with nothing in its environment, no Python on its PATH."""
-    return subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         [PROGRAM, *arguments],
         env={},
         cwd="/",
         capture_output=True,
         text=True,
         encoding="utf-8",
-        **options,  # type: ignore[call-overload,no-any-return]
+        **options,  # type: ignore[call-overload]
     )
+    return done
 
 
 @pytest.fixture(scope="module")

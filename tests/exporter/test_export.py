@@ -190,7 +190,7 @@ def test_an_overwrite_that_cannot_be_installed_keeps_the_old_folder(
         return rename(path, target)
 
     before = contents(tiny_copy.parent)
-    monkeypatch.setattr("pocketgpt_export.install.exchange", lambda *_: False)
+    monkeypatch.setattr("pocketgpt.folder.install.exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", fail_once)
     with pytest.raises(pocketgpt.PocketGPTError, match="cannot be written: held open"):
         export(tiny_checkpoint, tiny_copy, overwrite=True)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from pocketgpt.folder.atomic import staging_folder
+from pocketgpt.folder.install import install
 from pocketgpt_export import export
-from pocketgpt_export.install import install
 
 from ..conftest import contents
 
@@ -122,7 +122,7 @@ def test_install_swaps_two_folders(
     exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:  # as on a system that cannot
-        monkeypatch.setattr("pocketgpt_export.install.exchange", lambda *_: False)
+        monkeypatch.setattr("pocketgpt.folder.install.exchange", lambda *_: False)
     new, old = tmp_path / "new", tmp_path / "old"
     for folder in (new, old):
         folder.mkdir()
@@ -134,7 +134,7 @@ def test_install_swaps_two_folders(
 
 
 def test_install_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocketgpt_export.install.exchange", lambda *_: False)
+    monkeypatch.setattr("pocketgpt.folder.install.exchange", lambda *_: False)
     rename = Path.rename
 
     def refuse(path: Path, target: Path) -> Path:

@@ -12,9 +12,9 @@ import pytest
 
 import pocketgpt
 from pocketgpt import CheckpointError, OptionError
+from pocketgpt.folder.install import install, is_fixed, staging_for
 from pocketgpt.folder.verification import verify_files
 from pocketgpt_export import export
-from pocketgpt_export.install import install, is_fixed, staging_for
 
 EXPORT = "import sys; from pocketgpt_export import export; export(sys.argv[1], '.', overwrite=True)"
 

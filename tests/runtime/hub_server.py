@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"url": f"{self.hub.address}/{name}"})
 
     def _validate(self, card: str) -> None:
-        import yaml
+        import yaml  # type: ignore[import-untyped]
 
         said = yaml.safe_load(card.split("---\n")[1])
         wrong = [name for name in said if not isinstance(said[name], (str, list))]

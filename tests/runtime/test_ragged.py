@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from pocketgpt import ModelFolderError
+from pocketgpt.engine.form import form_of
 from pocketgpt.engine.graph import Graph, open_graph
-from pocketgpt.engine.ragged import ragged_form, with_query_lengths, write_ragged_graph
+from pocketgpt.engine.ragged import with_query_lengths, write_ragged_graph
 from pocketgpt.folder.config import read_config
+from pocketgpt.folder.files import stored
 
 from .conftest import needs_query_lengths
 
@@ -63,7 +65,7 @@ def test_rows_are_checked_together_as_alone(tiny_folder: Path, name: str) -> Non
 def test_a_written_graph_is_what_is_opened_in_memory(tiny_copy: Path) -> None:
     source, target = tiny_copy / "onnx" / "model_int8.onnx", tiny_copy / "onnx" / "ragged.onnx"
     write_ragged_graph(source, target)
-    assert target.read_bytes() == ragged_form(source, "cpu")
+    assert form_of(stored(source), None, True) == (target.read_bytes(), source.parent)
     assert 0 < target.stat().st_size - source.stat().st_size < 2000
     decoder = open_graph(target, read_config(tiny_copy)).decoder(2)
     assert decoder.widest > 1
@@ -97,4 +99,4 @@ def test_other_files_stay_as_they_are(tiny_folder: Path, tmp_path: Path) -> None
             with_query_lengths(content)
     with pytest.raises(ModelFolderError, match="already"):
         with_query_lengths(with_query_lengths(source.read_bytes()))
-    assert ragged_form(tmp_path / "missing.onnx", "cpu") is None
+    assert form_of(stored(tmp_path / "missing.onnx"), None, True) == (None, None)

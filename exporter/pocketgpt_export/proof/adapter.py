@@ -20,8 +20,9 @@ from pocketgpt.engine.contract import (
     past_names,
     text_feeds,
 )
-from pocketgpt.engine.graph import open_graph
+from pocketgpt.engine.graph import Graph, open_graph
 from pocketgpt.folder.config import ModelConfig
+from pocketgpt.folder.files import StoredFile
 
 from ..source.classifier import GPT2
 from .prove import failures, tolerance_up_to
@@ -62,7 +63,12 @@ def _products(model: nn.Module) -> Iterator[tuple[str, Conv1D]]:
 
 
 def prove_adapters(
-    path: Path, config: ModelConfig, reference: Adapted, float32_error: float = 0.0
+    path: Path | StoredFile,
+    config: ModelConfig,
+    reference: Adapted,
+    float32_error: float = 0.0,
+    *,
+    weights: StoredFile | None = None,
 ) -> tuple[dict[str, float], list[str]]:
     """Run an exported fp32 graph with the adapter, all ids in one pass.
 
@@ -71,18 +77,20 @@ def prove_adapters(
         config: its shape.
         reference: what PyTorch said.
         float32_error: what PyTorch's float32 is off that by, where it is in float64.
+        weights: the file of its weights; None for the one beside it.
 
     Returns:
         What was found, the worst absolute difference of a logit under `adapter`; and a line if it
         does not hold.
     """
-    found = {"adapter": _worst(path, config, reference)}
+    graph = open_graph(path, config, weights=weights, sparing=True, adapters=True)
+    found = {"adapter": _worst(graph, reference)}
     largest = float(np.abs(reference.expected.logits).max())
     return found, failures(found, tolerance_up_to(largest, float32_error))
 
 
-def _worst(path: Path, config: ModelConfig, reference: Adapted) -> float:
-    graph = open_graph(path, config, sparing=True, adapters=True)
+def _worst(graph: Graph, reference: Adapted) -> float:
+    config = graph.config
     empty = np.zeros((1, config.n_head, 0, config.head_dim), np.float32)
     feeds = {
         **text_feeds(reference.expected.ids, 0),

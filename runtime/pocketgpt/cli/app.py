@@ -16,6 +16,7 @@ from .evaluate import evaluate
 from .export import export
 from .generate import generate
 from .inspect import inspect
+from .package import package
 from .push import push
 from .quantize import quantize
 from .score import score
@@ -64,6 +65,7 @@ VERBS = (
     devices,
     inspect,
     verify,
+    package,
     push,
 )
 for verb in VERBS:

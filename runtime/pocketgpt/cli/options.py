@@ -10,7 +10,8 @@ import typer
 from ..folder.opening import KvCache
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="FOLDER", help="A model folder, or user/repo on the hub.")
+    Path,
+    typer.Argument(metavar="FOLDER", help="A model folder, a package, or user/repo on the hub."),
 ]
 LocalFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A model folder.")]
 RevisionOption = Annotated[

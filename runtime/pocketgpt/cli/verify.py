@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from ..engine.assignment import Assignment
 from ..engine.verdicts import SelfTest
 from ..errors import OptionError, ProofError
 from ..extras import needs_extra
-from ..folder.verification import Verification, verify_files
+from ..folder.verification import Verification, verify_files, with_signature
 from ..measure.selftest import selftest
 from .console import checks_table, print_json, progress_bars, result_console
 from .options import Folder, JsonOption, StrictOption, ThreadsOption, VariantOption
@@ -36,6 +37,23 @@ def verify(
     base: Annotated[
         str | None, typer.Option("--base", help="What an adapter was merged into.")
     ] = None,
+    check_signature: Annotated[
+        Path | None,
+        typer.Option(
+            "--check-signature",
+            metavar="PEM",
+            help="Check its signature too, by the signer's public key or the certificates that are "
+            "trusted.",
+        ),
+    ] = None,
+    signature: Annotated[
+        Path | None,
+        typer.Option(
+            "--signature",
+            help="Where its signature lies.  [default: model.sig in a folder, FILE.sig beside a "
+            "package]",
+        ),
+    ] = None,
     provider: Annotated[
         str | None,
         typer.Option(
@@ -48,10 +66,12 @@ def verify(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check a folder's files, and its graph against PyTorch where the checkpoint is at hand.
+    """Check a model's files, and its graph against PyTorch where the checkpoint is at hand.
 
     --variant, --strict and --threads are for --provider.
     """
+    if signature is not None and check_signature is None:
+        raise OptionError("--signature needs --check-signature")
     if provider is not None:
         with progress_bars() as progress:
             test = selftest(
@@ -84,16 +104,21 @@ def verify(
                 base=base,
                 progress=progress,
             )
+    damaged = bool(found.failures) and not found.proof
+    if check_signature is not None:
+        found = with_signature(found, folder, check_signature, signature)
     if json:
         print_json(found)
     else:
-        _show(found)
+        _show(found, damaged)
+        if check_signature is not None:
+            held = f"{found.signature}: ok" if found.signature else "FAILED"
+            result_console.print(f"signature {held}", soft_wrap=True)
     if found.failures:
         raise ProofError("; ".join(found.failures))
 
 
-def _show(found: Verification) -> None:
-    damaged = found.failures and not found.proof
+def _show(found: Verification, damaged: bool) -> None:
     files = "FAILED" if damaged else "ok"
     result_console.print(f"sha256 of {', '.join(found.variants)}: {files}", soft_wrap=True)
     if found.proof:

@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from ..errors import InferenceError
 from ..folder.config import ModelConfig
+from ..folder.files import StoredFile, stored
 from ..folder.opening import OpenFolder
 from .adapters import Adapter, read_adapter
 from .assignment import Assignment, check_used, read_assignment
@@ -27,6 +28,7 @@ from .contract import (
 )
 from .decoder import SMALL_CHUNK, Decoder
 from .exact import ExactPasses
+from .form import form_of
 from .fused import FusedPasses
 from .mover import Mover, Value, bind_input
 from .on_device import DevicePasses
@@ -36,7 +38,7 @@ from .passes import Passes
 from .placement import Placement, read_placement
 from .portable import PortablePasses
 from .providers import Provider, find_provider
-from .ragged import ragged_form
+from .ragged import takes_query_lengths
 from .running import Running
 from .trust import check_provider
 
@@ -205,8 +207,9 @@ def open_variant(opened: OpenFolder, running: Running, chunks: OpenFolder | None
         ModelFolderError: ONNX Runtime cannot load a graph, or it is not what the folder says.
     """
     graph = open_graph(
-        opened.graph_path,
+        opened.graph,
         opened.config,
+        weights=opened.weights,
         provider=running.provider,
         threads=running.threads,
         sparing=running.low_memory and min(opened.record.bits.values(), default=32) > KERNELS_OWN,
@@ -226,9 +229,10 @@ def open_variant(opened: OpenFolder, running: Running, chunks: OpenFolder | None
 
 
 def open_graph(
-    path: Path,
+    path: Path | StoredFile,
     config: ModelConfig,
     *,
+    weights: StoredFile | None = None,
     provider: Provider = "auto",
     threads: int | None = None,
     sparing: bool = False,
@@ -241,15 +245,17 @@ def open_graph(
     """Open a graph, in a model folder or bare.
 
     Args:
-        path: the .onnx file; its weights lie beside it.
+        path: the .onnx file.
         config: the model's shape, which the graph has to have.
+        weights: the file of its weights; None for the one beside it.
         provider: as for `pocketgpt.load`.
         threads: as for `pocketgpt.load`.
         sparing: whether to take less memory rather than less time.
         profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
         adapters: whether the graph has places for adapters.
         ragged: whether to let rows have chunks of different lengths, where it can be.
-        weights_folder: where its weights lie, if not beside it.
+        weights_folder: where the file of its weights lies, by the name that the graph has for it,
+            if not beside it.
         strict: as for `pocketgpt.load`.
 
     Raises:
@@ -257,21 +263,20 @@ def open_graph(
         ProviderError: the provider is not in this ONNX Runtime, or did not become active.
         ModelFolderError: ONNX Runtime cannot load the graph, or it is not what `config` says.
     """
-    # A graph in memory is not led to weights that lie elsewhere, as in the hub's cache.
-    linked = path.is_symlink() and path.resolve().parent != path.parent.resolve()
-    content = ragged_form(path, provider) if ragged and not linked else None
+    file = stored(path)
+    content, folder = form_of(file, weights, ragged and takes_query_lengths(provider))
     if weights_folder is not None:
-        content = content or path.read_bytes()
+        content, folder = content or file.path.read_bytes(), weights_folder
     session = open_session(
-        content or path,
+        content or file.path,
         provider=provider,
         threads=threads,
         sparing=sparing,
         profile=profile,
-        weights_folder=(weights_folder or path.parent) if content else None,
-        name=path,
+        weights_folder=folder,
+        name=file.label,
         strict=strict,
     )
-    graph = Graph(session, config, path, adapters=adapters, provider=provider)
-    check_used(graph.assignment, find_provider(provider).name, config.n_layer, path)
+    graph = Graph(session, config, file, adapters=adapters, provider=provider)
+    check_used(graph.assignment, find_provider(provider).name, config.n_layer, file)
     return graph

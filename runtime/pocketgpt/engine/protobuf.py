@@ -5,7 +5,7 @@ An .onnx file is one, a ModelProto of onnx.proto (https://protobuf.dev/programmi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _BYTES, _FIXED = 2, {1: 8, 5: 4}  # wire types: with a length in front; with a size of its own
 
@@ -31,6 +31,19 @@ def fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
             raise ValueError("it is no ONNX file")
         yield number, content, message[begin:at]
         begin = at
+
+
+def edited(message: bytes, edits: Mapping[int, Callable[[bytes], bytes]]) -> bytes:
+    """Return a message of whose fields some have another content; every other byte stays.
+
+    Args:
+        message: what to change.
+        edits: by the number of a field that has a length, what makes its new content of the old.
+    """
+    return b"".join(
+        field(number, edits[number](content)) if number in edits else whole
+        for number, content, whole in fields(message)
+    )
 
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:

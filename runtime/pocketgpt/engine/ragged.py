@@ -34,19 +34,9 @@ _SUBGRAPH = 6  # of AttributeProto
 _INT32 = 6  # TensorProto.DataType
 
 
-def ragged_form(path: Path, provider: Provider) -> bytes | None:
-    """Return a graph with the input `query_lengths`, where what runs it takes that: else None.
-
-    Steps and chunks are bit-equal to the plain graph's, and take as long.
-    """
-    if not is_onnxruntime(FIRST_ONNXRUNTIME):
-        return None
-    if not find_provider(provider).is_cpu:  # no other was tried
-        return None
-    try:
-        return with_query_lengths(path.read_bytes())
-    except (OSError, ModelFolderError):  # portable, or damaged: ONNX Runtime knows how to say it
-        return None
+def takes_query_lengths(provider: Provider) -> bool:
+    """Whether what runs a graph takes the input; no provider but the CPU's was tried."""
+    return is_onnxruntime(FIRST_ONNXRUNTIME) and find_provider(provider).is_cpu
 
 
 def write_ragged_graph(source: Path, target: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from ..errors import ModelFolderError
 from .fields import is_whole, shown
+from .files import ModelFiles, model_files
 from .json_file import read_json_object
 from .labels import Labels, labels_of
-from .paths import check_inside
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -68,13 +68,13 @@ class ModelConfig:
         return "text-generation" if self.labels is None else "text-classification"
 
 
-def read_config(folder: Path) -> ModelConfig:
+def read_config(folder: Path | ModelFiles) -> ModelConfig:
     """Read a model folder's shape, and its labels where it is a classifier's.
 
     Raises:
         ModelFolderError: config.json is missing, or a number or a label in it.
     """
-    path = check_inside(folder, CONFIG)
+    path = model_files(folder).find(CONFIG)
     found = read_json_object(path)
     sizes: dict[str, Any] = {name: found.get(name) for name in SIZES}
     try:
@@ -83,14 +83,15 @@ def read_config(folder: Path) -> ModelConfig:
         raise ModelFolderError(f"{path} lacks a valid {error}; export the model again") from None
 
 
-def read_generation_defaults(folder: Path) -> dict[str, Any]:
+def read_generation_defaults(folder: Path | ModelFiles) -> dict[str, Any]:
     """Read generation_config.json; without one, config.json's token ids, as transformers does.
 
     Raises:
         ModelFolderError: neither can be read.
     """
-    path = check_inside(folder, GENERATION_CONFIG)
+    files = model_files(folder)
+    path = files.find(GENERATION_CONFIG)
     if path.exists():
         return read_json_object(path)
-    config = read_json_object(check_inside(folder, CONFIG))
+    config = read_json_object(files.find(CONFIG))
     return {name: config.get(name) for name in ("bos_token_id", "eos_token_id")}

@@ -8,15 +8,13 @@ from pathlib import Path
 
 from ..errors import ModelFolderError
 from .fields import is_sha256, is_whole, require
-from .paths import check_inside, is_plain_path
+from .files import ModelFiles, StoredFile, model_files, stored
+from .paths import is_plain_path
 
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    import hashlib  # brings OpenSSL, 4 MB, which generating takes nothing of
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return stored(path).sha256()
 
 
 @dataclass(frozen=True)
@@ -43,31 +41,37 @@ class FileRecord:
         return cls(path, (folder / path).stat().st_size, sha256(folder / path))
 
 
-def check_files(folder: Path, records: Iterable[FileRecord], *, verify: bool) -> None:
+def check_files(folder: Path | ModelFiles, records: Iterable[FileRecord], *, verify: bool) -> None:
     """Check that files are there with the recorded sizes and, if `verify`, hashes.
 
     Raises:
         ModelFolderError: a file is missing, altered, or a link that leaves the folder.
     """
+    files = model_files(folder)
     for record in records:
-        path = check_inside(folder, record.path)
+        path = files.find(record.path)
         if not path.is_file():
             raise ModelFolderError(f"{path} is missing; copy it again or make the variant again")
-        size = path.stat().st_size
+        size = path.length()
         if size != record.bytes:
             raise ModelFolderError(
                 f"{path} has {size} bytes, the manifest says {record.bytes}; "
                 "copy it again or make the variant again"
             )
-        if verify and sha256(path) != record.sha256:
-            raise ModelFolderError(
-                f"{path} was altered: its sha256 is not the manifest's; "
-                "copy it again or make the variant again"
-            )
+        if verify and path.sha256() != record.sha256:
+            raise altered(path)
+
+
+def altered(file: StoredFile) -> ModelFolderError:
+    """Return the error of a file whose bytes are others than the manifest lists."""
+    return ModelFolderError(
+        f"{file} was altered: its sha256 is not the manifest's; "
+        "copy it again or make the variant again"
+    )
 
 
 def hash_of(hashes: Sequence[str]) -> str:
     """Return one sha256 for several."""
-    import hashlib  # as in `sha256`
+    import hashlib  # as in `StoredFile.sha256`
 
     return hashlib.sha256("\n".join(hashes).encode("ascii")).hexdigest()

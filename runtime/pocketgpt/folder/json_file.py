@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import stat
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelFolderError, PocketGPTError
+from .files import StoredFile, stored
 
 _MARK = "\ufeff"  # a byte order mark, as Windows' editors put before a text
 LARGEST = 64 * 2**20  # bytes; tokenizer.json, the largest of a model's, has a few million
 
 
 def read_json_object(
-    path: Path,
+    path: Path | StoredFile,
     error: type[PocketGPTError] = ModelFolderError,
     *,
     remedy: str = "export the model again",
@@ -34,7 +34,7 @@ def read_json_object(
     """
     try:
         value = json.loads(read_bounded(path, largest).removeprefix(_MARK))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the latter beneath a package
         raise error(f"{path} is missing; {remedy}") from None
     except RecursionError:
         raise error(f"{path} cannot be read: it is nested too deeply; {remedy}") from None
@@ -50,17 +50,11 @@ def json_text(content: Any) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def read_bounded(path: Path, largest: int = LARGEST) -> str:
+def read_bounded(path: Path | StoredFile, largest: int = LARGEST) -> str:
     """Read a UTF-8 text of at most `largest` bytes.
 
     Raises:
         OSError: it cannot be read, or is no file: a pipe would be waited for.
-        ValueError: it is larger, or no UTF-8.
+        ValueError: it is larger, damaged, or no UTF-8.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is no file")
-    with path.open("rb") as file:
-        content = file.read(largest + 1)
-    if len(content) > largest:
-        raise ValueError(f"it has more than {largest:,} bytes")
-    return content.decode("utf-8")
+    return stored(path).read(largest).decode("utf-8")

@@ -9,6 +9,7 @@ Whoever reads in between, or after a kill, tells by the graphs' hashes which of 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ from typing import Any, Literal, TypeVar
 from ..errors import ModelFolderError, VariantNotFoundError
 from .fields import is_line, is_number, is_numbers, is_sha256, is_whole, require
 from .file_record import FileRecord, check_files
+from .files import ModelFiles, model_files
 from .fingerprint import Fingerprint
 from .json_file import read_json_object
-from .paths import check_inside, is_plain_name
+from .paths import is_plain_name
 
 MANIFEST = "pocketgpt.json"
 FORMAT_VERSION = 1
@@ -272,8 +274,8 @@ def manifest_fields(manifest: Manifest) -> dict[str, Any]:
     return fields
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read a folder's manifest.
+def read_manifest(folder: str | os.PathLike[str] | ModelFiles) -> Manifest:
+    """Read the manifest of a folder or a package.
 
     Fields that this version does not know are passed over: a later one of the same format may add
     some.
@@ -281,10 +283,11 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         ModelFolderError: there is no folder, no manifest, or one that cannot be understood.
     """
-    return _that_holds(folder, _read(folder))
+    files = model_files(folder)
+    return _that_holds(files, _read(files))
 
 
-def recorded_states(folder: Path) -> tuple[Manifest, ...]:
+def recorded_states(folder: Path | ModelFiles) -> tuple[Manifest, ...]:
     """Return what a folder's manifest says and, after a kill, what it was to say as well.
 
     Files that follow from the manifest were written by one of them.
@@ -292,19 +295,17 @@ def recorded_states(folder: Path) -> tuple[Manifest, ...]:
     Raises:
         ModelFolderError: as for `read_manifest`.
     """
-    manifest = _read(folder)
+    manifest = _read(model_files(folder))
     after = manifest.installing
     now = dataclasses.replace(manifest, installing=None)
     return (now,) if after is None else (now, after)
 
 
-def _read(folder: Path) -> Manifest:
-    if not folder.is_dir():
-        raise ModelFolderError(f"{folder} is not a folder; 'pocketgpt export' makes model folders")
-    path = check_inside(folder, MANIFEST)
+def _read(files: ModelFiles) -> Manifest:
+    path = files.find(MANIFEST)
     if not path.exists():
         raise ModelFolderError(
-            f"{folder} has no {MANIFEST}, so it is not a model folder; "
+            f"{files} has no {MANIFEST}, so it is not a model folder; "
             "a checkpoint becomes one by 'pocketgpt export CHECKPOINT FOLDER'"
         )
     fields = read_json_object(path, largest=_LARGEST)
@@ -321,21 +322,21 @@ def _read(folder: Path) -> Manifest:
         raise ModelFolderError(f"{path} is damaged ({what:.200}); export the model again") from None
 
 
-def _that_holds(folder: Path, manifest: Manifest) -> Manifest:
+def _that_holds(files: ModelFiles, manifest: Manifest) -> Manifest:
     """Return the manifest, or where the variants it is installing are in place, what it will be."""
     after = manifest.installing
     if after is None:
         return manifest
     before = {name: variant.all_files for name, variant in manifest.variants.items()}
     changed = [v.all_files for n, v in after.variants.items() if before.get(n) != v.all_files]
-    installed = all(_is_there(folder, record) for files in changed for record in files)
+    installed = all(_is_there(files, record) for records in changed for record in records)
     return after if installed else dataclasses.replace(manifest, installing=None)
 
 
-def _is_there(folder: Path, record: FileRecord) -> bool:
+def _is_there(files: ModelFiles, record: FileRecord) -> bool:
     """Whether a recorded file is in place: a graph by its hash, its weights by their size."""
     try:
-        check_files(folder, [record], verify=record.path.endswith(".onnx"))
+        check_files(files, [record], verify=record.path.endswith(".onnx"))
     except ModelFolderError:
         return False
     return True

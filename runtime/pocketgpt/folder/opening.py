@@ -1,4 +1,4 @@
-"""Opening a model folder: the one way from a path to what is in it, checked."""
+"""Opening a model: the one way from a folder or a package to what is in it, checked."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import onnxruntime as ort
 from ..errors import ModelFolderError, OptionError, VariantNotFoundError
 from .config import HEAD_MULTIPLE, ModelConfig, read_config, read_generation_defaults
 from .file_record import FileRecord, check_files, hash_of
+from .files import ModelFiles, State, StoredFile, model_files
 from .manifest import (
     MANIFEST,
     REQUIRED_FILES,
@@ -25,38 +26,50 @@ from .manifest import (
     variant_files,
 )
 from .onnxruntime_version import is_onnxruntime
-from .pairing import CPU, suitable_variants
-from .paths import check_inside
+from .pairing import CPU, first_of, suitable_variants
 
 TOKENIZER = "tokenizer.json"
 KvCache = Literal["auto", "int8", "float"]
 CACHE_ONNXRUNTIME = "1.32"  # the oldest whose CPU kernels read 8-bit keys and values
 
-_State = tuple[tuple[int, int, int], ...]
-
 
 @dataclass(frozen=True)
 class OpenFolder:
-    """A model folder that was read and checked, and the variant of it that was chosen.
+    """A model's files, read and checked, and the variant that was chosen.
 
     `generation_defaults` is its generation_config.json; `record` is the manifest's of `variant`;
     `adapters` says that its graph with places for LoRA adapters is to be opened, `int8_cache` that
     the one with an 8-bit cache is.
     """
 
-    folder: Path
+    files: ModelFiles
     manifest: Manifest
     config: ModelConfig
     generation_defaults: Mapping[str, Any]
     variant: str
     record: Variant
-    state: _State
+    state: State
     adapters: bool = False
     int8_cache: bool = False
 
     @property
+    def folder(self) -> Path:
+        """The folder, or the package."""
+        return self.files.root
+
+    @property
+    def graph(self) -> StoredFile:
+        """The graph to open."""
+        return self.files.find(self._graph.path)
+
+    @property
+    def weights(self) -> StoredFile:
+        """The weights of all its graphs."""
+        return self.files.find(self.record.files[1].path)
+
+    @property
     def graph_path(self) -> Path:
-        """The graph to open; the weights lie at the plain one's path + `_data`."""
+        """The graph's file, in a folder; the weights lie at the plain one's path + `_data`."""
         return self.folder / self._graph.path
 
     @property
@@ -72,9 +85,9 @@ class OpenFolder:
         return record or self.record.files[0]
 
     @property
-    def tokenizer_path(self) -> Path:
-        """The folder's tokenizer.json."""
-        return self.folder / TOKENIZER
+    def tokenizer(self) -> StoredFile:
+        """Its tokenizer.json."""
+        return self.files.find(TOKENIZER)
 
     def check_kind(self, kind: str) -> None:
         """Check that a graph is of the kind that the manifest says all are.
@@ -84,7 +97,7 @@ class OpenFolder:
         """
         if kind != self.manifest.graph:
             raise ModelFolderError(
-                f"{self.graph_path} is a {kind} graph, and the manifest says "
+                f"{self.graph} is a {kind} graph, and the manifest says "
                 f"{self.manifest.graph}; export the model again"
             )
 
@@ -94,12 +107,12 @@ class OpenFolder:
         Raises:
             ModelFolderError: the manifest or one of the variant's files was replaced in between.
         """
-        if _state(self.folder, self.variant) != self.state:
+        if self.files.state(_opened_names(self.variant)) != self.state:
             raise ModelFolderError(f"{self.folder} was changed while it was read; load it again")
 
 
 def open_folder(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | ModelFiles,
     variant: str | None = None,
     *,
     verify: bool = False,
@@ -107,10 +120,10 @@ def open_folder(
     kv_cache: KvCache = "float",
     provider: str = CPU,
 ) -> OpenFolder:
-    """Read a model folder and check the files that a variant takes.
+    """Read a model folder or a package, and check the files that a variant takes.
 
     Args:
-        folder: what `pocketgpt export` wrote.
+        folder: what `pocketgpt export` or `pocketgpt package` wrote.
         variant: `fp32`, `int8`, `q4`, ...; None for the first there is that suits the provider.
         verify: check the sha256 of every file that the runtime reads, not only names and sizes.
         adapters: open the graph with places for LoRA adapters.
@@ -124,31 +137,31 @@ def open_folder(
         OptionError: there are no places for adapters in it, or no graph with an 8-bit cache.
         VariantNotFoundError: it has no such variant.
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
+    files = model_files(folder)
+    manifest = read_manifest(files)
     chosen = pick_variant(manifest, variant, provider)
     manifest.variant(chosen)
-    state = _state(folder, chosen)
-    manifest = read_manifest(folder)  # again: had it been replaced before, nobody would know
+    state = files.state(_opened_names(chosen))
+    manifest = read_manifest(files)  # again: had it been replaced before, nobody would know
     record = manifest.variant(chosen)
-    check_onnxruntime(folder, manifest)
+    check_onnxruntime(files.root, manifest)
     cached = _wants_int8_cache(kv_cache, record, adapters, provider)
     if cached:
-        check_has_int8_cache(folder, manifest, chosen, adapters)
+        check_has_int8_cache(files.root, manifest, chosen, adapters)
     if adapters:
-        check_has_places(folder, manifest, record)
+        check_has_places(files, manifest, record)
     everything = adapters or cached or verify
-    check_files(folder, record.all_files if everything else record.files, verify=verify)
+    check_files(files, record.all_files if everything else record.files, verify=verify)
     if verify:
-        check_companions(folder, manifest, RUNTIME_FILES)
-    tokenizer = check_inside(folder, TOKENIZER)
+        check_companions(files, manifest, RUNTIME_FILES)
+    tokenizer = files.find(TOKENIZER)
     if not tokenizer.is_file():
         raise ModelFolderError(f"{tokenizer} is missing, or no file; export the model again")
     return OpenFolder(
-        folder=folder,
+        files=files,
         manifest=manifest,
-        config=read_config(folder),
-        generation_defaults=read_generation_defaults(folder),
+        config=read_config(files),
+        generation_defaults=read_generation_defaults(files),
         variant=chosen,
         record=record,
         state=state,
@@ -160,13 +173,17 @@ def open_folder(
 def pick_variant(manifest: Manifest, variant: str | None, provider: str = CPU) -> str:
     """Return the variant asked for, or where none is, the first there is that suits the provider.
 
+    On the CPU all of them run: where none is known to suit it, the only one there is will do.
+
     Raises:
         VariantNotFoundError: none suits it.
     """
     if variant is not None:
         return variant
     suitable = suitable_variants(provider, manifest.graph)
-    chosen = next((name for name in suitable if name in manifest.variants), None)
+    chosen = first_of(suitable, manifest.variants)
+    if chosen is None and provider == CPU and len(manifest.variants) == 1:
+        return next(iter(manifest.variants))
     if chosen is None:
         raise VariantNotFoundError(
             f"none of this folder's {manifest.graph} variants, {', '.join(manifest.variants)}, "
@@ -200,25 +217,25 @@ def open_chunks(
             f"quantize {opened.folder} {opened.variant} {variant}' makes them so"
         )
     kv_cache: KvCache = "int8" if opened.int8_cache else "float"
-    return open_folder(opened.folder, variant, verify=verify, kv_cache=kv_cache, provider=provider)
+    return open_folder(opened.files, variant, verify=verify, kv_cache=kv_cache, provider=provider)
 
 
-def check_has_places(folder: Path, manifest: Manifest, record: Variant) -> None:
+def check_has_places(files: ModelFiles, manifest: Manifest, record: Variant) -> None:
     """Check that a variant has a graph with places for LoRA adapters.
 
     Raises:
         OptionError: it has none.
     """
     if record.adapter_graph is None:
-        width = read_config(folder).head_dim
+        width = read_config(files).head_dim
         if width % HEAD_MULTIPLE:
             raise OptionError(
-                f"{folder} has heads of {width}, and places for LoRA adapters take heads of a "
+                f"{files} has heads of {width}, and places for LoRA adapters take heads of a "
                 f"multiple of {HEAD_MULTIPLE}: merge the adapter, export --base"
             )
         graph = " --graph fused" if manifest.graph != "fused" else ""
         raise OptionError(
-            f"{folder} has no places for LoRA adapters: export its checkpoint again with{graph} "
+            f"{files} has no places for LoRA adapters: export its checkpoint again with{graph} "
             "--adapters (adapters=True), and make its variants again; or merge: export --base"
         )
 
@@ -277,7 +294,7 @@ def check_onnxruntime(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def check_companions(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
+def check_companions(files: ModelFiles, manifest: Manifest, names: Iterable[str]) -> None:
     """Check the sha256 of those of `names` that the manifest records, and that there are no others.
 
     Raises:
@@ -286,24 +303,12 @@ def check_companions(folder: Path, manifest: Manifest, names: Iterable[str]) -> 
     known = {record.path: record for record in manifest.companions}
     for name in names:
         if name in known:
-            check_files(folder, [known[name]], verify=True)
-        elif known and name not in REQUIRED_FILES and (folder / name).exists():
-            raise ModelFolderError(f"{folder / name} was added: the manifest does not list it")
+            check_files(files, [known[name]], verify=True)
+        elif known and name not in REQUIRED_FILES and files.find(name).exists():
+            raise ModelFolderError(f"{files.find(name)} was added: the manifest does not list it")
 
 
-def _state(folder: Path, variant: str) -> _State:
-    """Return what tells the manifest and a variant's files from others put in their places."""
-    found = []
-    for path in (
-        MANIFEST,
-        *variant_files(variant),
-        adapter_graph_path(variant),
-        int8_cache_path(variant),
-    ):
-        try:
-            status = (folder / path).stat()
-        except OSError:
-            found.append((0, 0, 0))
-        else:
-            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(found)
+def _opened_names(variant: str) -> list[str]:
+    """Return the files that must not be replaced while a variant is opened."""
+    graphs = adapter_graph_path(variant), int8_cache_path(variant)
+    return [MANIFEST, *variant_files(variant), *graphs]

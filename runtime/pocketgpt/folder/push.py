@@ -72,9 +72,8 @@ def push(
     with needs_extra("hub"):
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     files, texts = _contents(folder, model.repo, variants)
-    uploads: list[CommitOperationAdd | CommitOperationDelete] = [
-        CommitOperationAdd(path, content) for path, content in sorted({**files, **texts}.items())
-    ]
+    contents: dict[str, Path | bytes] = {**files, **texts}
+    uploads = [CommitOperationAdd(path, contents[path]) for path in sorted(contents)]
     with _errors(model):
         api = HfApi(library_name="pocketgpt")
         api.create_repo(model.repo, private=private or None, exist_ok=True)

@@ -119,7 +119,7 @@ class TextGenerator:
         kv_cache: KvCache = "auto",
         prefill_variant: str | None = None,
     ) -> Self:
-        """Open a variant of a model folder; see `pocketgpt.load`."""
+        """Open a variant of a model; see `pocketgpt.load`."""
         validate.whole("prefix_cache_bytes", prefix_cache_bytes, at_least=0)
         paths = adapter_paths(adapters)
         if assistant is not None and not isinstance(assistant, TextGenerator):
@@ -161,7 +161,7 @@ class TextGenerator:
         model.prefill_variant = prefill_variant
         model._open_again = partial(
             cls.open,
-            folder.absolute(),
+            opened.folder.absolute(),
             opened.variant,
             replace(running, progress=None),
             verify=verify,
@@ -444,7 +444,7 @@ def _open_both(
     opened: OpenFolder, running: Running, chunks: OpenFolder | None
 ) -> tuple[Graph, Tokenizer]:
     """Open the graph and read the tokenizer, side by side unless that takes too much memory."""
-    reading = partial(Tokenizer, opened.tokenizer_path, opened.config.vocab_size)
+    reading = partial(Tokenizer, opened.tokenizer, opened.config.vocab_size)
     if running.low_memory:  # one after the other: so are their peaks
         graph = open_variant(opened, running, chunks)
         trim_heap()

@@ -88,8 +88,9 @@ def profile(
     random_ids = np.random.default_rng(0).integers(0, config.vocab_size, prompt).tolist()
     with tempfile.TemporaryDirectory() as scratch:
         graph = open_graph(
-            opened.graph_path,
+            opened.graph,
             config,
+            weights=opened.weights,
             provider=provider,
             threads=threads,
             profile=Path(scratch) / "profile",

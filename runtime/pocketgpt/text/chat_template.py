@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ModelFolderError, OptionError
 from ..extras import needs_extra
+from ..folder.files import ModelFiles, StoredFile, model_files
 from ..folder.json_file import read_bounded, read_json_object
-from ..folder.paths import check_inside
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -26,19 +26,20 @@ _NAMED_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _GPT2_TOKENS = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
 
 
-def has_template(folder: Path) -> bool:
-    """Whether a folder says how a conversation is written, where `read_format` might guess.
+def has_template(folder: str | os.PathLike[str]) -> bool:
+    """Whether a model says how a conversation is written, where `read_format` might guess.
 
     Raises:
         ModelFolderError: its tokenizer_config.json cannot be read.
     """
-    path = check_inside(folder, "tokenizer_config.json")
-    config = read_json_object(path) if path.exists() else {}
-    return bool(config.get("chat_template")) or check_inside(folder, "chat_template.jinja").exists()
+    files = model_files(folder)
+    file = files.find("tokenizer_config.json")
+    config = read_json_object(file) if file.exists() else {}
+    return bool(config.get("chat_template")) or files.find("chat_template.jinja").exists()
 
 
-def read_format(folder: Path) -> Format:
-    """Return how a folder writes a conversation: its chat template, or DialoGPT's format.
+def read_format(folder: str | os.PathLike[str]) -> Format:
+    """Return how a model folder or a package writes a conversation: by its template, or DialoGPT's.
 
     The template is chat_template.jinja, or `chat_template` in tokenizer_config.json; of several
     named ones the one named "default". DialoGPT ends every turn with the EOS token:
@@ -52,10 +53,11 @@ def read_format(folder: Path) -> Format:
         ModelFolderError: there is neither a template nor an EOS token, or the template is broken.
         MissingExtraError: there is a template, and jinja2 is not installed.
     """
-    path = check_inside(folder, "tokenizer_config.json")
+    files = model_files(folder)
+    path = files.find("tokenizer_config.json")
     config = read_json_object(path) if path.exists() else {}
-    tokens = _special_tokens(folder, config)
-    own = check_inside(folder, "chat_template.jinja")
+    tokens = _special_tokens(files, config)
+    own = files.find("chat_template.jinja")
     if own.exists():
         return _compile(own, _read_text(own), tokens)
     if template := config.get("chat_template"):
@@ -68,7 +70,7 @@ def read_format(folder: Path) -> Format:
     return lambda turns: "".join(turn["content"] + eos for turn in turns)
 
 
-def _compile(path: Path, template: str, tokens: Mapping[str, Any]) -> Format:
+def _compile(path: StoredFile, template: str, tokens: Mapping[str, Any]) -> Format:
     """Return what renders a template; `path` is the file that errors name."""
     with needs_extra("chat"):
         from jinja2 import TemplateError, TemplateSyntaxError
@@ -176,7 +178,7 @@ def _strftime_now(form: str) -> str:
     return datetime.now().strftime(form)
 
 
-def _pick(path: Path, template: object) -> str:
+def _pick(path: StoredFile, template: object) -> str:
     """Return the template of a `chat_template` field, a text or several by their names."""
     if isinstance(template, str):
         return template
@@ -193,20 +195,20 @@ def _pick(path: Path, template: object) -> str:
     return default
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: StoredFile) -> str:
     try:
         return read_bounded(path)
     except (OSError, ValueError) as error:
         raise ModelFolderError(f"{path} cannot be read: {error}") from None
 
 
-def _special_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+def _special_tokens(files: ModelFiles, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the special tokens' texts by the names that templates know them by.
 
     special_tokens_map.json is before tokenizer_config.json where that is of the time when it held
     no tokens.
     """
-    older = check_inside(folder, "special_tokens_map.json")
+    older = files.find("special_tokens_map.json")
     fields = dict(config)
     if "added_tokens_decoder" not in config and older.exists():
         fields |= read_json_object(older)

@@ -11,6 +11,7 @@ from pathlib import Path
 import tokenizers
 
 from ..errors import ModelFolderError, OptionError
+from ..folder.files import StoredFile, stored
 from .detokenizer import Detokenizer
 
 LARGEST_FILE = 1 << 28  # bytes; the largest vocabularies in use take a tenth of it
@@ -36,7 +37,7 @@ class Tokenizer:
         special_ids: the tokens that stand for no text, such as the end of text.
     """
 
-    def __init__(self, path: Path, vocab_size: int | None = None) -> None:
+    def __init__(self, path: Path | StoredFile, vocab_size: int | None = None) -> None:
         """Read `tokenizer.json`.
 
         Args:
@@ -49,9 +50,8 @@ class Tokenizer:
         self._path = path
         self._vocab_size = vocab_size
         with self._errors("cannot be read"):
-            if path.stat().st_size > LARGEST_FILE:
-                raise ValueError(f"it is larger than {LARGEST_FILE >> 20} MB")
-            self._tokenizer = tokenizers.Tokenizer.from_buffer(path.read_bytes())
+            content = stored(path).read(LARGEST_FILE)
+            self._tokenizer = tokenizers.Tokenizer.from_buffer(content)
             self._tokenizer.no_padding()
             self._tokenizer.no_truncation()
             self._detokenizer = Detokenizer(self._tokenizer)

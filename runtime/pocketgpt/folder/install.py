@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pocketgpt import ModelFolderError
-from pocketgpt.folder.atomic import exchange, staging_folder
-from pocketgpt.folder.card import CARD
-from pocketgpt.folder.manifest import MANIFEST, recorded_states
-from pocketgpt.folder.neighbours import neighbours_of
+from ..errors import OptionError
+from .atomic import exchange, staging_folder
+from .manifest import MANIFEST
 
 INSIDE = "export"  # the name that staging folders inside a target are made for
 
@@ -25,6 +22,23 @@ def is_fixed(folder: Path) -> bool:
     return folder.is_dir() and (os.path.ismount(folder) or folder.samefile(Path.cwd()))
 
 
+def check_target(folder: Path, overwrite: bool) -> None:
+    """Check that a model folder may be written there.
+
+    Raises:
+        OptionError: something else is there, or a model folder that is not to be replaced.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not ((folder / MANIFEST).is_file() or was_interrupted(folder)):
+        raise OptionError(f"{folder} exists and is no model folder; choose another name")
+    if not overwrite:
+        raise OptionError(
+            f"{folder} holds a model already; --overwrite (overwrite=True) replaces it and drops "
+            "its variants"
+        )
+
+
 @contextmanager
 def staging_for(folder: Path) -> Iterator[Path]:
     """Yield an empty folder that `install` can put in the place of `folder`: beside, or inside."""
@@ -33,26 +47,14 @@ def staging_for(folder: Path) -> Iterator[Path]:
 
 
 def was_interrupted(folder: Path) -> bool:
-    """Tell whether a killed export left a folder that has to stay without all its files."""
+    """Tell whether a kill left a folder that has to stay without all its files."""
     return any(folder.glob(f".{INSIDE}.partial-*"))
-
-
-def keep_card(folder: Path, staging: Path) -> None:
-    """Copy a README.md that somebody wrote for the folder which `staging` is to replace."""
-    card = folder / CARD
-    if not card.is_file():
-        return
-    try:
-        states = recorded_states(folder)
-        theirs = CARD not in neighbours_of(folder, states[0], states)
-    except ModelFolderError:  # nothing says that it is ours
-        theirs = True
-    if theirs:
-        shutil.copyfile(card, staging / CARD)
 
 
 def install(staging: Path, folder: Path) -> None:
     """Rename `staging` to `folder`; a folder that was there ends up where `staging` was.
+
+    `staging` is what `staging_for` yields, or a folder in it.
 
     Where the system can swap two names at once, no kill finds the target missing. A folder that has
     to stay gets the files of `staging`, its manifest last.
@@ -81,7 +83,8 @@ def install(staging: Path, folder: Path) -> None:
 def _fill(folder: Path, staging: Path) -> None:
     """Move what `folder` holds into `staging`, which lies in it, and what that holds out of it."""
     new = [path for path in staging.iterdir() if path.name != MANIFEST]
-    old = [path for path in folder.iterdir() if path.name != staging.name]
+    own = staging.relative_to(folder).parts[0]
+    old = [path for path in folder.iterdir() if path.name != own]
     old.sort(key=lambda path: path.name != MANIFEST)  # without it first: no mixture is a model
     replaced = staging / "replaced"
     replaced.mkdir()
