@@ -72,7 +72,7 @@ def push(
     with needs_extra("hub"):
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     files, texts = _contents(folder, model.repo, variants)
-    contents: dict[str, Path | bytes] = {**files, **texts}
+    contents: dict[str, str | bytes] = {**files, **texts}
     uploads = [CommitOperationAdd(path, contents[path]) for path in sorted(contents)]
     with _errors(model):
         api = HfApi(library_name="pocketgpt")
