@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,7 @@ from .stream import BatchStream, Stream
 from .vocabulary import Vocabulary
 
 BATCH_SIZE = 16  # rows decoded at once where nothing is asked for
+HEAD_START = 0.03  # seconds, in which ONNX Runtime has parsed a graph, and lets Python's lock go
 
 
 class TextGenerator:
@@ -450,9 +452,15 @@ def _open_both(
         trim_heap()
         tokenizer = reading()
     else:
-        with ThreadPoolExecutor(1) as beside:  # ONNX Runtime opens without Python's lock
-            read = beside.submit(reading)
-            graph = open_variant(opened, running, chunks)
-            tokenizer = read.result()
+        # ONNX Runtime opens a graph without Python's lock, which reading a tokenizer holds to its
+        # end: begun at once, it would go first and the graph after it.
+        is_open = threading.Event()
+        with ThreadPoolExecutor(1) as beside:
+            read = beside.submit(lambda: (is_open.wait(HEAD_START), reading()))
+            try:
+                graph = open_variant(opened, running, chunks)
+            finally:
+                is_open.set()
+            _, tokenizer = read.result()
     trim_heap()
     return graph, tokenizer
