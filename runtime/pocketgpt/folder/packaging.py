@@ -79,7 +79,7 @@ def package(
         MissingExtraError: signing needs model-signing.
 
     Example:
-        >>> package("models/gpt2", "app/gpt2.pocketgpt", ["q4"]).bytes
+        >>> made = pocketgpt.package("models/gpt2", "app/gpt2.pocketgpt", ["q4"])
     """
     from .atomic import os_error_line  # who only runs models goes without what these import
     from .install import check_target
