@@ -212,6 +212,8 @@ def _wide_numbers(extra: bytes, count: int) -> tuple[int, ...]:
     while count and at < len(extra):
         kind, size = _FIELD.unpack_from(extra, at)
         at += _FIELD.size
+        if at + size > len(extra):
+            raise ValueError("an extra field ends beyond its entry")
         if kind == _SIZES_64:
             return Struct(f"<{count}Q").unpack(extra[at : at + size][: 8 * count])
         at += size
