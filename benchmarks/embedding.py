@@ -79,15 +79,15 @@ def closure(names: tuple[str, ...] = REQUIRED) -> dict[str, Distribution]:
 
 def licence_of(package: Distribution) -> str:
     """Return a package's licence as an SPDX expression, from its metadata."""
-    metadata: Any = package.metadata  # an email.message.Message, whose type hides `get`
-    if expression := metadata.get("License-Expression"):
-        return str(expression)
-    classified = [
-        line.rpartition(" :: ")[2]
-        for line in metadata.get_all("Classifier") or ()
-        if line.startswith("License :: ")
-    ]
-    said = str(metadata.get("License") or (classified or ["not said"])[0]).splitlines()[0].strip()
+
+    def lines(name: str) -> list[str]:
+        return [str(line) for line in package.metadata.get_all(name) or () if line]
+
+    if expressions := lines("License-Expression"):
+        return expressions[0]
+    classes = [line for line in lines("Classifier") if line.startswith("License :: ")]
+    classified = [line.rpartition(" :: ")[2] for line in classes]
+    said = [*lines("License"), *classified, "not said"][0].splitlines()[0].strip()
     return SPDX.get(said, said)
 
 
