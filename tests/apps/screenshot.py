@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OPENING = "Once upon a time, on the edge of a great wood,"
 FRAME = """
 <style>
-    body { margin: 0; padding: 48px; display: flex; gap: 40px; align-items: center; background: #dfe6e2; }
+    body { margin: 0; padding: 48px; display: flex; gap: 40px; background: #dfe6e2; }
     img { display: block; border-radius: 14px; box-shadow: 0 18px 50px #10201a33; }
 </style>
 <img src="data:image/png;base64,%s" width="1040"><img src="data:image/png;base64,%s" width="326">
@@ -43,7 +43,8 @@ def picture(browser: Browser, address: str, size: tuple[int, int], scheme: str) 
     for _ in range(4):  # the first texts compile what they use
         page.get_by_role("textbox").fill(OPENING)
         page.evaluate(
-            "window.written = new Promise((r) => document.addEventListener('written', r, { once: true })); 0"
+            "window.written = new Promise((resolve) => "
+            "document.addEventListener('written', resolve, { once: true })); 0"
         )
         page.get_by_role("button", name="Write on").click()
         page.evaluate("window.written.then(() => 0)")
