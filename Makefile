@@ -42,7 +42,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server bench-server browser desktop test-apps test-browser test-desktop test-node test-autocomplete test-cpp test-docker test-signing
+.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server bench-server browser desktop test-apps test-browser test-desktop test-node test-autocomplete test-signing
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -216,7 +216,7 @@ build/one-variant/.made: examples/one_variant.py build/pocket-tales/onnx/model_q
 	$(BIN)/python examples/one_variant.py build/pocket-tales $(@D) q4
 	@touch $@
 
-test-apps: test-browser test-desktop test-node test-autocomplete test-cpp test-docker ## build and test the apps in examples/, all
+test-apps: test-browser test-desktop test-node test-autocomplete ## build and test the apps in examples/, all
 
 test-browser: $(APPS)/.browser build/browser/index.html build/npm/apps/.installed ## test the browser's page, and transformers.js, in headless Chromium (CHROMIUM=PATH)
 	$(call on-apps,browser,$(APPS))
@@ -229,12 +229,6 @@ test-node: setup build/npm/node/.installed build/pocket-tales/onnx/model_q4.onnx
 
 test-autocomplete: setup ## test autocomplete, in a terminal of its own
 	$(BIN)/python -m pytest tests/examples/test_autocomplete.py $(ARGS)
-
-test-cpp: setup build/cpp/greedy build/pocket-tales/onnx/model_q4.onnx ## test the C++ program (CMake, a compiler)
-	$(call on-apps,cpp,$(VENV))
-
-test-docker: setup build/one-variant/.made ## test the container's image (buildah)
-	$(call on-apps,docker,$(VENV))
 
 $(APPS)/.installed: pyproject.toml
 	test -x $(APPS)/bin/python || $(PYTHON) -m venv $(APPS)

@@ -24,7 +24,7 @@ export class TextStream {
 
     keep(ids) {
         this.ids = ids;
-        this.known = this.decode(ids).length;
+        this.known = ids.length ? this.decode(ids).length : 0;
     }
 }
 
