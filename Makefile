@@ -25,7 +25,7 @@ SYSTEMS := $(patsubst benchmarks/systems/requirements/%.txt,$(BENCH)/%/.installe
 VARIANTS := int8 q8 q4
 export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF # llama.cpp without its half that sees and hears
 # What tests/runtime/hand_over.py makes, for environments without PyTorch.
-HANDED := build/handed
+HANDED := $(CURDIR)/build/handed
 # Pythons and ONNX Runtimes of `make test-onnxruntime`; PYTHON3.13=PATH names one that is not on PATH.
 CELLS := 3.11-1.23 3.11-newest 3.13-1.23 3.13-newest
 PYTHON3.11 ?= python3.11

@@ -54,7 +54,7 @@ def placed(
 ) -> pocketgpt.Model:
     """The small model, loaded as on a device."""
     monkeypatch.setattr("pocketgpt.engine.graph.read_placement", lambda session: request.param)
-    monkeypatch.setattr("pocketgpt.engine.graph.ragged_form", lambda path, provider: None)
+    monkeypatch.setattr("pocketgpt.engine.graph.takes_query_lengths", lambda provider: False)
     return pocketgpt.load(tiny_folder, "fp32")
 
 
