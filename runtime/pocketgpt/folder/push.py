@@ -72,15 +72,16 @@ def push(
     with needs_extra("hub"):
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     files, texts = _contents(folder, model.repo, variants)
+    contents: dict[str, str | bytes] = {**files, **texts}
     uploads: list[CommitOperationAdd | CommitOperationDelete] = [
-        CommitOperationAdd(path, content) for path, content in sorted({**files, **texts}.items())
+        CommitOperationAdd(path, content) for path, content in sorted(contents.items())
     ]
     with _errors(model):
         api = HfApi(library_name="pocketgpt")
         api.create_repo(model.repo, private=private or None, exist_ok=True)
         if model.revision is not None:
             api.create_branch(model.repo, branch=model.revision, exist_ok=True)
-        stale = _stale(api, model, {*files, *texts})
+        stale = _stale(api, model, contents)
         committed = api.create_commit(
             model.repo,
             [*uploads, *(CommitOperationDelete(path) for path in stale)],
