@@ -50,6 +50,12 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     stored: dict[str, bytes] = field(default_factory=dict)  # large files by their sha256
 
+    def forget(self) -> None:
+        """Make it as if it were new."""
+        self.repos.clear()
+        self.asked.clear()
+        self.stored.clear()
+
     def downloads(self) -> list[str]:
         """Return the files that were fetched, and not only asked about."""
         return [line.split("/resolve/")[1] for line in self.asked if line.startswith("GET /")]
@@ -141,14 +147,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _create(self, asked: dict[str, Any]) -> None:
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.hub.repos:
-            self._json({"error": "You already created this model repo"}, 409)
+            address = f"{self.hub.address}/{name}"
+            self._json({"error": "You already created this model repo", "url": address}, 409)
             return
         repo = self.hub.repos[name] = Repo(bool(asked.get("private")))
         repo.commit({".gitattributes": b""})
         self._json({"url": f"{self.hub.address}/{name}"})
 
     def _validate(self, card: str) -> None:
-        import yaml  # type: ignore[import-untyped]
+        import yaml
 
         said = yaml.safe_load(card.split("---\n")[1])
         wrong = [name for name in said if not isinstance(said[name], (str, list))]

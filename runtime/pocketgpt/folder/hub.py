@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +37,9 @@ class HubModel:
         Raises:
             OptionError: the name has another revision in it than the one given.
         """
-        return None if os.path.lexists(name) else cls.parsed(name, revision)
+        if os.path.lexists(name) or str(name).endswith(".pocketgpt"):  # a package that is not there
+            return None
+        return cls.parsed(name, revision)
 
     @classmethod
     def parsed(cls, name: str | os.PathLike[str], revision: str | None = None) -> HubModel | None:
@@ -128,49 +129,43 @@ def _file(model: HubModel, path: str) -> Path:
     """Return a file of a model in the cache, downloaded where it is not there."""
     from huggingface_hub import hf_hub_download
 
-    with _errors(model, path):
+    try:
         return Path(hf_hub_download(model.repo, path, revision=model.revision))
+    except Exception as error:
+        raise ModelFolderError(_refusal(model, path, error)) from error
 
 
-@contextmanager
-def _errors(model: HubModel, path: str) -> Iterator[None]:
-    """Turn what huggingface_hub raises where a file of a model was asked for into a line."""
+def _refusal(model: HubModel, path: str, reason: Exception) -> str:
+    """Return a line for what huggingface_hub raised where a file of a model was asked for."""
     from huggingface_hub import errors
 
-    try:
-        yield
-    except errors.GatedRepoError as reason:
-        raise ModelFolderError(
-            f"{model} is gated: ask for it on https://huggingface.co/{model.repo}, then 'hf auth "
-            "login', or HF_TOKEN"
-        ) from reason
-    except errors.RepositoryNotFoundError as reason:
-        raise ModelFolderError(
-            f"{model.repo} is neither a folder nor a model on the hub; one that is private takes "
-            "'hf auth login', or HF_TOKEN"
-        ) from reason
-    except errors.RevisionNotFoundError as reason:
-        raise ModelFolderError(
-            f"{model.repo} has no revision {model.revision} on the hub"
-        ) from reason
-    except errors.LocalEntryNotFoundError as reason:
-        raise ModelFolderError(
-            f"{model} is not a folder; the hub's cache has no {path} of it, and the hub cannot be "
-            "reached, or HF_HUB_OFFLINE is set"
-        ) from reason
-    except errors.EntryNotFoundError as reason:
-        raise ModelFolderError(_without(model, path)) from reason
-    except Exception as reason:  # requests' or httpx's, by version
-        raise ModelFolderError(hub_failure(str(model), reason)) from reason
-
-
-def _without(model: HubModel, path: str) -> str:
-    if path != MANIFEST:
-        return f"{model} lacks {path} on the hub, which its {MANIFEST} lists; push it again"
-    return (
-        f"{model} is on the hub and has no {MANIFEST}, so it is not a model folder; a checkpoint "
-        f"becomes one by 'pocketgpt export {model.repo} FOLDER'"
-    )
+    match reason:
+        case errors.GatedRepoError():
+            return (
+                f"{model} is gated: ask for it on https://huggingface.co/{model.repo}, then 'hf "
+                "auth login', or HF_TOKEN"
+            )
+        case errors.RepositoryNotFoundError():
+            return (
+                f"{model.repo} is neither a folder nor a model on the hub; one that is private "
+                "takes 'hf auth login', or HF_TOKEN"
+            )
+        case errors.RevisionNotFoundError():
+            return f"{model.repo} has no revision {model.revision} on the hub"
+        case errors.LocalEntryNotFoundError():
+            return (
+                f"{model} is not a folder; the hub's cache has no {path} of it, and the hub cannot "
+                "be reached, or HF_HUB_OFFLINE is set"
+            )
+        case errors.EntryNotFoundError() if path == MANIFEST:
+            return (
+                f"{model} is on the hub and has no {MANIFEST}, so it is not a model folder; a "
+                f"checkpoint becomes one by 'pocketgpt export {model.repo} FOLDER'"
+            )
+        case errors.EntryNotFoundError():
+            return f"{model} lacks {path} on the hub, which its {MANIFEST} lists; push it again"
+        case _:  # requests' or httpx's, by version
+            return hub_failure(str(model), reason)
 
 
 def hub_failure(name: str, reason: Exception) -> str:

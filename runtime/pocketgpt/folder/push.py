@@ -79,7 +79,7 @@ def push(
         api.create_repo(model.repo, private=private or None, exist_ok=True)
         if model.revision is not None:
             api.create_branch(model.repo, branch=model.revision, exist_ok=True)
-        stale = _stale(api, model, {*files, *texts})
+        stale = _stale(api, model, contents)
         committed = api.create_commit(
             model.repo,
             [*uploads, *(CommitOperationDelete(path) for path in stale)],
