@@ -26,7 +26,7 @@ def unpack_at_load(source: Path, target: Path) -> int:
     """
     model = onnx.load(source, load_external_data=False)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes: list[onnx.NodeProto] = []
+    nodes: list[NodeProto] = []
     count = 0
     for node in model.graph.node:
         unpacked = node.op_type == "MatMulNBits" and _unpack(node, initializers)

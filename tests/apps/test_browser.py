@@ -74,6 +74,7 @@ def open_page(chromium: Browser, address: str) -> Iterator[Open]:
     """Open the page, which must be ready, log nothing and ask nobody else for anything."""
     pages: list[Page] = []
     wrong: list[str] = []
+    asked: list[tuple[str, str]] = []
 
     def open_page(
         where: str = address, query: str = "", *, ready: bool = True, **options: Any
@@ -83,12 +84,7 @@ def open_page(chromium: Browser, address: str) -> Iterator[Open]:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         if ready:
             page.on("console", lambda message: wrong.append(message.text))
-        page.on(
-            "request",
-            lambda request: wrong.extend(
-                [request.url] * (not request.url.startswith((where, "data:", "blob:")))
-            ),
-        )
+        page.on("request", lambda request: asked.append((where, request.url)))
         page.goto(f"{where}/{query}")
         if ready:
             page.wait_for_function(READY)
@@ -98,6 +94,8 @@ def open_page(chromium: Browser, address: str) -> Iterator[Open]:
     for page in pages:
         page.close()
     assert wrong == []
+    own = [url for where, url in asked if url.startswith((where, "data:", "blob:"))]
+    assert own == [url for _, url in asked]  # nothing comes from elsewhere
 
 
 def dial(page: Page, name: str, value: float) -> None:
