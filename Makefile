@@ -42,7 +42,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server bench-server browser desktop test-apps test-browser test-desktop test-node test-autocomplete test-signing
+.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server bench-server browser test-apps test-browser test-node test-signing
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -205,30 +205,13 @@ browser: build/browser/index.html ## put the page that runs the bundled model in
 build/browser/index.html: $(wildcard examples/browser/*) build/npm/browser/.installed build/pocket-tales/onnx/model_q4.onnx
 	$(BIN)/python examples/browser/prepare.py build/pocket-tales build/browser --modules build/npm/browser/node_modules
 
-desktop: build/desktop/tales ## put the program with the bundled model in 4 bits inside into build/desktop
-	@ls -l $<
-
-build/desktop/tales: examples/desktop/app.py examples/desktop/build.py .venv-desktop/.installed build/one-variant/.made
-	.venv-desktop/bin/python examples/desktop/build.py build/one-variant $(@D)
-
-build/one-variant/.made: examples/one_variant.py build/pocket-tales/onnx/model_q4.onnx
-	rm -rf $(@D)
-	$(BIN)/python examples/one_variant.py build/pocket-tales $(@D) q4
-	@touch $@
-
-test-apps: test-browser test-desktop test-node test-autocomplete ## build and test the apps in examples/, all
+test-apps: test-browser test-node ## build and test the apps in examples/, all
 
 test-browser: $(APPS)/.browser build/browser/index.html build/npm/apps/.installed ## test the browser's page, and transformers.js, in headless Chromium (CHROMIUM=PATH)
 	$(call on-apps,browser,$(APPS))
 
-test-desktop: setup build/desktop/tales ## test the desktop program in an empty environment
-	$(call on-apps,desktop,$(VENV))
-
 test-node: setup build/npm/node/.installed build/pocket-tales/onnx/model_q4.onnx ## test the Node program
 	$(call on-apps,node,$(VENV))
-
-test-autocomplete: setup ## test autocomplete, in a terminal of its own
-	$(BIN)/python -m pytest tests/examples/test_autocomplete.py $(ARGS)
 
 $(APPS)/.installed: pyproject.toml
 	test -x $(APPS)/bin/python || $(PYTHON) -m venv $(APPS)
@@ -237,12 +220,6 @@ $(APPS)/.installed: pyproject.toml
 
 $(APPS)/.browser: $(APPS)/.installed
 	$(APPS)/bin/python -m pip install --disable-pip-version-check playwright==1.65.2
-	@touch $@
-
-# Nothing but what goes into the program, and what makes it.
-.venv-desktop/.installed: pyproject.toml $(shell find runtime/pocketgpt -name '*.py')
-	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --disable-pip-version-check pyinstaller .
 	@touch $@
 
 build/npm/apps/.installed: tests/apps/package.json $(APPS)/.installed

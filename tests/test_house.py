@@ -31,7 +31,6 @@ RUNTIME: dict[str, set[str]] = {
     "tasks": GROUND | {"folder", "text", "engine", "generation"},
     "measure": GROUND | {"folder", "text", "engine", "generation", "tasks"},
     "chat": {"text", "sessions"},
-    "_pyinstaller": set(),
     "model": GROUND | {"folder", "text", "engine", "generation", "sessions", "tasks", "measure"},
     "server": GROUND | {"folder", "text", "engine", "generation", "model"},
     "cli": GROUND

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import email
 import json
 import subprocess
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pytest
-
-from pocketgpt._pyinstaller import get_hook_dirs
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"pocketgpt", "pocketgpt_export", "pocketgpt_quantize"}
@@ -88,17 +85,6 @@ def test_wheel_carries_every_source_file(built: Distributions) -> None:
 
 def test_wheel_carries_the_license(built: Distributions) -> None:
     assert any(path.name == "LICENSE" for path in built.wheel_names)
-
-
-def test_pyinstaller_finds_hooks_in_the_wheel(built: Distributions) -> None:
-    with zipfile.ZipFile(built.wheel) as archive:
-        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt"))
-        entries = configparser.ConfigParser()
-        entries.read_string(archive.read(name).decode())
-    assert entries["pyinstaller40"]["hook-dirs"] == "pocketgpt._pyinstaller:get_hook_dirs"
-    hooks = {path.name for path in built.wheel_names if path.parent.name == "_pyinstaller"}
-    assert hooks == {"__init__.py", "hook-onnxruntime.py", "hook-pocketgpt.py"}
-    assert {path.name for path in map(Path, get_hook_dirs())} == {"_pyinstaller"}
 
 
 def test_sdist_has_no_weights(built: Distributions) -> None:

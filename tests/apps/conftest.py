@@ -1,7 +1,6 @@
 """What the tests of the apps share: which apps this run is for, their folder, and Python's answers.
 
-`make test-browser`, `test-desktop`, `test-node`, `test-autocomplete`, `test-cpp` and `test-docker`
-set POCKETGPT_APPS; elsewhere these tests are skipped.
+`make test-browser` and `make test-node` set POCKETGPT_APPS; elsewhere these tests are left out.
 """
 
 from __future__ import annotations
