@@ -18,7 +18,7 @@ from .files import model_files
 from .paths import check_inside
 
 IN_FOLDER, BESIDE = "model.sig", ".sig"
-_DIGESTS = re.compile(r": Expected 'Digest.*?Actual 'Digest\([^)]*\)'")
+_CHANGED = re.compile(r"""Hash mismatch for \\*['"](.*?)\\*['"]:""")  # then come digests, as bytes
 _LONGEST = 400  # characters of a reason
 
 
@@ -153,5 +153,7 @@ def _has_links(folder: Path) -> bool:
 
 def _line(error: Exception) -> str:
     """Return what an error says in a line; its kind where it says nothing."""
-    said = _DIGESTS.sub("", " ".join(str(error).split()))
+    changed = _CHANGED.findall(str(error))
+    said = "; ".join(f"Hash mismatch for '{name}'" for name in changed)
+    said = said or " ".join(str(error).split())
     return said[:_LONGEST] or type(error).__name__
