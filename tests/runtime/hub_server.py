@@ -58,7 +58,8 @@ class Hub:
 
     def downloads(self) -> list[str]:
         """Return the files that were fetched, and not only asked about."""
-        return [line.split("/resolve/")[1] for line in self.asked if line.startswith("GET /")]
+        files = [line for line in self.asked if line.startswith("GET /") and "/resolve/" in line]
+        return [line.split("/resolve/")[1] for line in files]
 
 
 @contextmanager

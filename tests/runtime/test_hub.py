@@ -261,6 +261,16 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         pocketgpt.load(NAME)
 
 
+def test_a_slip_in_a_paths_name_asks_no_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    monkeypatch.setattr(module, "_file", lambda *_: pytest.fail("the hub was asked"))
+    with pytest.raises(ModelFolderError, match="models/gtp2 is not a folder; 'pocketgpt export'"):
+        pocketgpt.load("models/gtp2")
+
+
 @pytest.mark.parametrize(
     "name", ["tiny", "./some/tiny", "some/tiny.pocketgpt", "/some/tiny", "some/tiny/q4", "~/tiny"]
 )

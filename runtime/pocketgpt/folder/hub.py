@@ -21,6 +21,7 @@ Names = Callable[[Manifest], Iterable[str]]
 
 _NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _MEMBER = "huggingface_hub"
+_ERRORS = 40  # logging.ERROR
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,12 @@ def located(
         if revision is not None:
             raise OptionError(f"{folder} is on this disk, where it has no revision {revision}")
         return Path(folder)
+    beside = Path(folder).parent
+    if beside.is_dir():  # a slip of the pen is likelier than somebody on the hub of that name
+        raise ModelFolderError(
+            f"{model} is not a folder; 'pocketgpt export' makes model folders (the hub is asked "
+            f"where there is no folder {beside} here)"
+        )
     if not find_spec(_MEMBER):
         raise ModelFolderError(
             f"{model} is not a folder; were it a model on the Hugging Face hub, reading it would "
@@ -128,11 +135,16 @@ def refuse_hub(folder: str | os.PathLike[str], what: str) -> None:
 def _file(model: HubModel, path: str) -> Path:
     """Return a file of a model in the cache, downloaded where it is not there."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import logging
 
+    told = logging.get_verbosity()
+    logging.set_verbosity(_ERRORS)  # a paragraph for each of its tries; the last one has our line
     try:
         return Path(hf_hub_download(model.repo, path, revision=model.revision))
     except Exception as error:
         raise ModelFolderError(_refusal(model, path, error)) from error
+    finally:
+        logging.set_verbosity(told)
 
 
 def _refusal(model: HubModel, path: str, reason: Exception) -> str:
