@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -193,7 +193,12 @@ class Graph:
         return Path(self._session.end_profiling())
 
 
-def open_variant(opened: OpenFolder, running: Running, chunks: OpenFolder | None = None) -> Graph:
+def open_variant(
+    opened: OpenFolder,
+    running: Running,
+    chunks: OpenFolder | None = None,
+    begun: Callable[[], object] | None = None,
+) -> Graph:
     """Open a variant's graph for decoding, and test what runs it, if that is not the CPU.
 
     Args:
@@ -201,6 +206,7 @@ def open_variant(opened: OpenFolder, running: Running, chunks: OpenFolder | None
         running: how to run it; with `low_memory` float weights have no second copy laid out for
             speed, and chunks are small.
         chunks: the variant that computes long chunks, if any.
+        begun: as for `open_graph`.
 
     Raises:
         ProviderError: the provider is not in this ONNX Runtime, did not become active, or is wrong.
@@ -216,6 +222,7 @@ def open_variant(opened: OpenFolder, running: Running, chunks: OpenFolder | None
         adapters=opened.adapters,
         ragged=True,
         strict=running.strict,
+        begun=begun,
     )
     opened.check_kind(graph.contract.kind)
     graph.chunk = SMALL_CHUNK if running.low_memory else None
@@ -241,6 +248,7 @@ def open_graph(
     ragged: bool = False,
     weights_folder: Path | None = None,
     strict: bool = False,
+    begun: Callable[[], object] | None = None,
 ) -> Graph:
     """Open a graph, in a model folder or bare.
 
@@ -257,6 +265,7 @@ def open_graph(
         weights_folder: where the file of its weights lies, by the name that the graph has for it,
             if not beside it.
         strict: as for `pocketgpt.load`.
+        begun: called as ONNX Runtime begins, which soon goes on without Python's lock.
 
     Raises:
         OptionError: `threads` is no whole number above 0, or the provider cannot be read.
@@ -267,6 +276,8 @@ def open_graph(
     content, folder = form_of(file, weights, ragged and takes_query_lengths(provider))
     if weights_folder is not None:
         content, folder = content or file.path.read_bytes(), weights_folder
+    if begun:
+        begun()
     session = open_session(
         content or file.path,
         provider=provider,

@@ -51,7 +51,7 @@ from .stream import BatchStream, Stream
 from .vocabulary import Vocabulary
 
 BATCH_SIZE = 16  # rows decoded at once where nothing is asked for
-HEAD_START = 0.03  # seconds, in which ONNX Runtime has parsed a graph, and lets Python's lock go
+HEAD_START = 0.02  # seconds, in which ONNX Runtime has parsed a graph, and lets Python's lock go
 
 
 class TextGenerator:
@@ -454,13 +454,14 @@ def _open_both(
     else:
         # ONNX Runtime opens a graph without Python's lock, which reading a tokenizer holds to its
         # end: begun at once, it would go first and the graph after it.
-        is_open = threading.Event()
+        begun, is_open = threading.Event(), threading.Event()
         with ThreadPoolExecutor(1) as beside:
-            read = beside.submit(lambda: (is_open.wait(HEAD_START), reading()))
+            read = beside.submit(lambda: (begun.wait(), is_open.wait(HEAD_START), reading())[-1])
             try:
-                graph = open_variant(opened, running, chunks)
+                graph = open_variant(opened, running, chunks, begun.set)
             finally:
+                begun.set()
                 is_open.set()
-            _, tokenizer = read.result()
+            tokenizer = read.result()
     trim_heap()
     return graph, tokenizer
