@@ -21,7 +21,6 @@ Names = Callable[[Manifest], Iterable[str]]
 
 _NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _MEMBER = "huggingface_hub"
-_ERRORS = 40  # logging.ERROR
 
 
 @dataclass(frozen=True)
@@ -134,11 +133,13 @@ def refuse_hub(folder: str | os.PathLike[str], what: str) -> None:
 
 def _file(model: HubModel, path: str) -> Path:
     """Return a file of a model in the cache, downloaded where it is not there."""
+    from logging import ERROR
+
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import logging
 
     told = logging.get_verbosity()
-    logging.set_verbosity(_ERRORS)  # a paragraph for each of its tries; the last one has our line
+    logging.set_verbosity(ERROR)  # a paragraph for each of its tries; the last one has our line
     try:
         return Path(hf_hub_download(model.repo, path, revision=model.revision))
     except Exception as error:

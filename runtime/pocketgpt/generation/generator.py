@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -17,8 +15,7 @@ from .. import validate
 from ..engine.adapters import Adapter, adapter_paths
 from ..engine.assignment import Assignment
 from ..engine.decoder import Decoder
-from ..engine.graph import Graph, open_variant
-from ..engine.heap import trim_heap
+from ..engine.graph import Graph
 from ..engine.providers import find_provider
 from ..engine.running import Running
 from ..errors import OptionError, ProviderWarning
@@ -26,7 +23,7 @@ from ..folder.config import ModelConfig, Task
 from ..folder.file_record import hash_of
 from ..folder.hub import located
 from ..folder.manifest import Manifest
-from ..folder.opening import KvCache, OpenFolder, open_chunks, open_folder, pick_variant
+from ..folder.opening import KvCache, open_chunks, open_folder, pick_variant
 from ..folder.pairing import remark_on
 from ..text.tokenizer import Tokenizer
 from .folder_defaults import usable_defaults
@@ -47,11 +44,11 @@ from .request import (
 )
 from .results import GenerationResult
 from .scheduler import Scheduler
+from .side_by_side import open_both
 from .stream import BatchStream, Stream
 from .vocabulary import Vocabulary
 
 BATCH_SIZE = 16  # rows decoded at once where nothing is asked for
-HEAD_START = 0.02  # seconds, in which ONNX Runtime has parsed a graph, and lets Python's lock go
 
 
 class TextGenerator:
@@ -146,7 +143,7 @@ class TextGenerator:
         chunks = None
         if prefill_variant is not None:
             chunks = open_chunks(opened, prefill_variant, verify=verify, provider=runner)
-        graph, tokenizer = _open_both(opened, running, chunks)
+        graph, tokenizer = open_both(opened, running, chunks)
         opened.check_unchanged()
         model = cls(
             graph,
@@ -440,28 +437,3 @@ class TextGenerator:
                 yield text.index, piece
         finally:
             done([text.result() for text in texts])
-
-
-def _open_both(
-    opened: OpenFolder, running: Running, chunks: OpenFolder | None
-) -> tuple[Graph, Tokenizer]:
-    """Open the graph and read the tokenizer, side by side unless that takes too much memory."""
-    reading = partial(Tokenizer, opened.tokenizer, opened.config.vocab_size)
-    if running.low_memory:  # one after the other: so are their peaks
-        graph = open_variant(opened, running, chunks)
-        trim_heap()
-        tokenizer = reading()
-    else:
-        # ONNX Runtime opens a graph without Python's lock, which reading a tokenizer holds to its
-        # end: begun at once, it would go first and the graph after it.
-        begun, is_open = threading.Event(), threading.Event()
-        with ThreadPoolExecutor(1) as beside:
-            read = beside.submit(lambda: (begun.wait(), is_open.wait(HEAD_START), reading())[-1])
-            try:
-                graph = open_variant(opened, running, chunks, begun.set)
-            finally:
-                begun.set()
-                is_open.set()
-            tokenizer = read.result()
-    trim_heap()
-    return graph, tokenizer

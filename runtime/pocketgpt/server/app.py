@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,19 +19,30 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import PocketGPTError
+from .answers import Answer
 from .body import read_fields
-from .chat import ChatAnswer, call_for_chat, read_chat
-from .completions import CompletionAnswer, call_for_completion, read_completion
+from .call import Call
+from .chat import ChatAnswer, ChatRequest, call_for_chat, read_chat
+from .completions import (
+    CompletionAnswer,
+    CompletionRequest,
+    call_for_completion,
+    read_completion,
+)
 from .errors import ApiError, as_api_error, wrong
+from .fields import Fields
 from .guard import Guard
 from .openapi import describe
 from .page import page
+from .served import Served
 from .service import Service
+from .settings import Limits
 from .streaming import EventStream, JsonResponse, error_response
 from .tokenizing import detokenize, tokenize
 from .waiting import ClientGoneError, collect
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
+Asked = TypeVar("Asked", CompletionRequest, ChatRequest)
 GONE = 499  # nginx's status of a client that has gone: it stands in the figures alone
 log = logging.getLogger("pocketgpt.server")
 
@@ -44,28 +55,28 @@ class Endpoints:
 
     async def completions(self, request: Request) -> ASGIApp:
         """/v1/completions."""
-        fields = await read_fields(request, self._service.settings.limits)
-        engine, limits = self._service.engine, self._service.settings.limits
-        served = self._service.catalog.find(fields.any("model"))
-        asked = read_completion(fields, served, limits)
-        loop = asyncio.get_running_loop()
-        call = await asyncio.to_thread(call_for_completion, asked, served, limits, loop)
-        engine.submit(call)
-        answer = CompletionAnswer(asked, call)
-        if asked.delivery.stream:
-            return EventStream(answer, engine)
-        return JsonResponse(answer.whole(await collect(call, engine, request.receive)))
+        return await self._answer(request, read_completion, call_for_completion, CompletionAnswer)
 
     async def chat(self, request: Request) -> ASGIApp:
         """/v1/chat/completions."""
+        return await self._answer(request, read_chat, call_for_chat, ChatAnswer)
+
+    async def _answer(
+        self,
+        request: Request,
+        read: Callable[[Fields, Served, Limits], Asked],
+        call_for: Callable[[Asked, Served, Limits, asyncio.AbstractEventLoop], Call],
+        answer_to: Callable[[Asked, Call], Answer],
+    ) -> ASGIApp:
+        """Read a request, hand its texts to the engine, and answer whole or piece by piece."""
         fields = await read_fields(request, self._service.settings.limits)
         engine, limits = self._service.engine, self._service.settings.limits
         served = self._service.catalog.find(fields.any("model"))
-        asked = read_chat(fields, served, limits)
+        asked = read(fields, served, limits)
         loop = asyncio.get_running_loop()
-        call = await asyncio.to_thread(call_for_chat, asked, served, limits, loop)
+        call = await asyncio.to_thread(call_for, asked, served, limits, loop)
         engine.submit(call)
-        answer = ChatAnswer(asked, call)
+        answer = answer_to(asked, call)
         if asked.delivery.stream:
             return EventStream(answer, engine)
         return JsonResponse(answer.whole(await collect(call, engine, request.receive)))
