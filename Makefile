@@ -16,6 +16,7 @@ PLUGINS := .venv-plugins
 INTEROP := .venv-interop
 SERVER := .venv-server
 APPS := .venv-apps
+DESKTOP := .venv-desktop
 NPM := PATH="$(CURDIR)/$(APPS)/bin:$$PATH" npm install --ignore-scripts --no-audit --no-fund
 on-apps = POCKETGPT_APPS="$(1)" $(2)/bin/python -m pytest -p no:cacheprovider tests/apps $(ARGS)
 SIGNING := .venv-signing
@@ -42,7 +43,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server bench-server browser test-apps test-browser test-node test-signing
+.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server bench-server browser test-apps test-browser test-node test-signing desktop test-desktop
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -205,13 +206,27 @@ browser: build/browser/index.html ## put the page that runs the bundled model in
 build/browser/index.html: $(wildcard examples/browser/*) build/npm/browser/.installed build/pocket-tales/onnx/model_q4.onnx
 	$(BIN)/python examples/browser/prepare.py build/pocket-tales build/browser --modules build/npm/browser/node_modules
 
-test-apps: test-browser test-node ## build and test the apps in examples/, all
+test-apps: test-browser test-node test-desktop ## build and test the apps in examples/, all
 
 test-browser: $(APPS)/.browser build/browser/index.html build/npm/apps/.installed ## test the browser's page, and transformers.js, in headless Chromium (CHROMIUM=PATH)
 	$(call on-apps,browser,$(APPS))
 
 test-node: setup build/npm/node/.installed build/pocket-tales/onnx/model_q4.onnx ## test the Node program
 	$(call on-apps,node,$(VENV))
+
+desktop: build/desktop/file/tales build/desktop/folder/tales ## make one program of Python, the runtime and the bundled model, in build/desktop
+
+build/desktop/file/tales build/desktop/folder/tales: $(wildcard examples/desktop/*.py runtime/pocketgpt/*.py runtime/pocketgpt/*/*.py) \
+		$(DESKTOP)/.installed build/pocket-tales/onnx/model_q4.onnx
+	$(DESKTOP)/bin/python examples/desktop/bundle.py build/pocket-tales $(@D) $(if $(findstring folder,$@),--folder)
+
+test-desktop: desktop ## test the desktop program where there is no Python, its window on Xvfb
+	$(call on-apps,desktop,$(DESKTOP))
+
+$(DESKTOP)/.installed: pyproject.toml
+	test -x $(DESKTOP)/bin/python || $(PYTHON) -m venv $(DESKTOP)
+	$(DESKTOP)/bin/python -m pip install --disable-pip-version-check -c constraints.txt pyinstaller==6.22.3 pytest -e .
+	@touch $@
 
 $(APPS)/.installed: pyproject.toml
 	test -x $(APPS)/bin/python || $(PYTHON) -m venv $(APPS)
