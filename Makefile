@@ -208,7 +208,7 @@ browser: build/browser/index.html ## put the page that runs the bundled model in
 build/browser/index.html: $(wildcard examples/browser/*) build/npm/browser/.installed build/pocket-tales/onnx/model_q4.onnx
 	$(BIN)/python examples/browser/prepare.py build/pocket-tales build/browser --modules build/npm/browser/node_modules
 
-test-apps: test-browser test-node test-desktop test-autocomplete test-docker test-cpp ## build and test the apps in examples/, all
+test-apps: test-browser test-node test-desktop test-autocomplete test-cpp ## build and test the apps in examples/, all but the image for Docker
 
 test-browser: $(APPS)/.browser build/browser/index.html build/npm/apps/.installed ## test the browser's page, and transformers.js, in headless Chromium (CHROMIUM=PATH)
 	$(call on-apps,browser,$(APPS))

@@ -25,7 +25,7 @@ import pocketgpt
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"  # what `make demo` leaves
 
 
-class Typist(AutoSuggest):
+class Typist(AutoSuggest):  # type: ignore[misc]  # it is not there where types are checked
     """prompt_toolkit's side: it asks for one suggestion at a time, and again if the text changed.
 
     Attributes:
@@ -65,17 +65,11 @@ class Typist(AutoSuggest):
         return f"{milliseconds:.0f} ms, {self.newest.computed} tokens computed"
 
 
-def taking() -> KeyBindings:
-    """Tab takes the suggestion; the right arrow does, by prompt_toolkit."""
-    keys = KeyBindings()
-
-    @keys.add("tab")
-    def _(event: KeyPressEvent) -> None:
-        buffer = event.current_buffer
-        if buffer.suggestion:
-            buffer.insert_text(buffer.suggestion.text)
-
-    return keys
+def take(event: KeyPressEvent) -> None:
+    """Put the suggestion into the text."""
+    buffer = event.current_buffer
+    if buffer.suggestion:
+        buffer.insert_text(buffer.suggestion.text)
 
 
 def main() -> int:
@@ -85,8 +79,10 @@ def main() -> int:
     except pocketgpt.PocketGPTError as error:
         print(f"autocomplete: {error}", file=sys.stderr)
         return 1
+    keys = KeyBindings()
+    keys.add("tab")(take)  # the right arrow does it too, by prompt_toolkit
     prompt: PromptSession[str] = PromptSession(
-        auto_suggest=typist, key_bindings=taking(), bottom_toolbar=typist.toolbar
+        auto_suggest=typist, key_bindings=keys, bottom_toolbar=typist.toolbar
     )
     prompt.default_buffer.on_text_changed += typist.cancel
     while True:

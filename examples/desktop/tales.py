@@ -48,9 +48,19 @@ def in_terminal(given: argparse.Namespace) -> None:
 
 
 def in_window(given: argparse.Namespace) -> None:
-    from window import Window  # tkinter is missing from some Pythons; the terminal needs none
+    """Show the window; where there can be none, say so in a line."""
+    instead = 'in the terminal: tales "Once upon a time"'
+    try:
+        from tkinter import TclError  # missing from some Pythons; the terminal needs none
 
-    Window(given.model, given.tokens, given.temperature).run()
+        from window import Window
+    except ImportError as error:
+        sys.exit(f"tales: no window without tkinter ({error}); {instead}")
+    try:
+        window = Window(given.model, given.tokens, given.temperature)
+    except TclError as error:
+        sys.exit(f"tales: no window ({error}); {instead}")
+    window.run()
 
 
 def main() -> int:

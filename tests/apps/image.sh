@@ -33,3 +33,4 @@ cp -a "$(store mount "$container")" "$work/root"
 store rm "$container" >/dev/null
 store inspect --type image tales > "$work/image.part.json"
 mv "$work/image.part.json" "$work/image.json"
+store rmi tales >/dev/null # it is in WORK/root

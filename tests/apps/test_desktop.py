@@ -21,7 +21,9 @@ from typing import Any
 import pytest
 from PyInstaller.archive.readers import CArchiveReader
 
-from .conftest import PROMPTS, ROOT, Greedy
+import pocketgpt
+
+from .conftest import FOLDER, PROMPTS, ROOT, Greedy
 
 BUILT = ROOT / "build" / "desktop"
 TOKENS = 40
@@ -98,6 +100,9 @@ def test_bad_input_is_one_line(program: Path, bare: dict[str, str]) -> None:
     code, out, err = run(program, "The wolf", "--temperature", "-1", env=bare)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("tales: temperature")
+    code, out, err = run(program, env=bare)  # no DISPLAY
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("tales: no window")
 
 
 def test_it_is_small_and_holds_nothing_for_nobody() -> None:
@@ -145,7 +150,7 @@ def screen() -> Iterator[str]:
 def test_the_window_writes_on(
     screen: str, program: Path, bare: dict[str, str], greedy: Greedy
 ) -> None:
-    """Typed, written on, and copied, as a user would; then stopped early, and closed."""
+    """Typed, written on, and copied, as a user would."""
     pytest.importorskip("tkinter")
     prompt = "The wolf"
     expected = prompt + greedy("int8", prompt, TOKENS, "auto").text
@@ -172,6 +177,57 @@ def test_the_window_writes_on(
             assert child.poll() is None
         finally:
             stop(child)
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from window import Window
+
+window = Window(Path(sys.argv[1]), 800, 0.0)
+
+def begin():
+    if str(window.button["state"]) == "disabled":  # the model is being opened
+        return window.root.after(10, begin)
+    window.page.insert("end", "The wolf")
+    window.write()
+    window.root.after(10, stop)
+
+def stop():
+    if window.page.get("1.0", "end-1c") == "The wolf":
+        return window.root.after(10, stop)
+    window.stop()
+    window.root.after(10, end)
+
+def end():
+    if window.status["text"] == "writing":
+        return window.root.after(10, end)
+    print(window.page.get("1.0", "end-1c"), end="")
+    window.close()
+
+window.root.after(0, begin)
+window.run()
+"""
+
+
+def test_stop_ends_a_text(screen: str) -> None:
+    pytest.importorskip("tkinter")
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, str(FOLDER)],
+        env={
+            **os.environ,
+            "DISPLAY": screen,
+            "PYTHONUTF8": "1",
+            "PYTHONPATH": str(ROOT / "examples" / "desktop"),
+        },
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with_all = "The wolf" + pocketgpt.load(FOLDER).generate("The wolf", max_new_tokens=800).text
+    assert len("The wolf") < len(done.stdout) < len(with_all)
+    assert with_all.startswith(done.stdout)
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
