@@ -60,7 +60,8 @@ def test_the_context_s_end_is_the_text_s(tmp_path: Path) -> None:
 
 def test_ids_py_makes_ids_of_text_and_text_of_ids(greedy: Greedy, tmp_path: Path) -> None:
     def ids(*arguments: object, stdin: str = "") -> str:
-        command = [sys.executable, ROOT / "examples" / "cpp" / "ids.py", *map(str, arguments)]
+        script = str(ROOT / "examples" / "cpp" / "ids.py")
+        command = [sys.executable, script, *map(str, arguments)]
         return subprocess.run(
             command, input=stdin, capture_output=True, encoding="utf-8", timeout=60, check=True
         ).stdout.removesuffix("\n")
