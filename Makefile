@@ -268,11 +268,11 @@ $(BENCH)/transformersjs/.packages: benchmarks/systems/requirements/transformersj
 		echo "transformers.js cannot be installed: its rows in the table will say so" >&2
 	@touch $@
 
-bench-server: build/gpt2 $(BENCH)/llama/.server ## many clients at once, against llama-cpp-python's server; write docs/serving.md
+bench-server: $(MEASURED) $(BENCH)/llama/.server ## many clients at once, against llama-cpp-python's server and llama.cpp's (LLAMA_SERVER=PATH); write docs/serving.md
 	test -e build/serving/Q8_0.gguf || $(BENCH)/llama/bin/python benchmarks/systems/worker.py llama prepare \
 		--checkpoint build/gpt2-checkpoint --folder build/gpt2 --work build/serving
-	$(BIN)/python benchmarks/serving.py build/gpt2 --variant q8 --llama $(BENCH)/llama/bin/python \
-		--gguf build/serving/Q8_0.gguf --write docs/serving.md $(ARGS)
+	$(BIN)/python benchmarks/serving.py build/gpt2 --exact build/pocket-tales --gguf build/serving/Q8_0.gguf \
+		--llama $(BENCH)/llama/bin/python $(LLAMA_SERVER:%=--llama-server %) --write docs/serving.md $(ARGS)
 
 $(BENCH)/llama/.server: $(BENCH)/llama/.installed
 	$(BENCH)/llama/bin/python -m pip install --disable-pip-version-check 'llama-cpp-python[server]==0.3.36'
