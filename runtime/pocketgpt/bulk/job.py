@@ -39,6 +39,8 @@ _OPTIONS: Mapping[Task, frozenset[str]] = {
     "classify": frozenset({"truncation"}),
     "choose": frozenset({"normalization"}),
 }
+# Settings that tell a reader nothing.
+_HASHES = {"model": "the model is another", "rows": "the rows are others"}
 # What of `load` changes how fast an answer comes, and not what it is.
 _PACE = ("progress", "selftest", "strict", "threads", "verify")
 
@@ -164,7 +166,7 @@ def row_id(value: object) -> RowId:
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say in a line how two runs' settings differ; empty where they do not."""
     return ", ".join(
-        f"{name} was {before.get(name)!r:.60} and is {now.get(name)!r:.60}"
+        _HASHES.get(name, f"{name} was {before.get(name)!r:.60} and is {now.get(name)!r:.60}")
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     )

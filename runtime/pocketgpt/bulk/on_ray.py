@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import validate
-from ..errors import OptionError
+from ..errors import OptionError, one_line
 from ..extras import needs_extra
 from ..folder.atomic import write_json
 from ..folder.json_file import read_json_object
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pyarrow
     import ray.data
 
+ROWS_PER_FILE = 4096
 _SUCCESS = "_SUCCESS"  # as Hadoop and Spark call it; readers of Parquet pass over it
 _SETTINGS = "job.json"
 _IDS = "ids"
@@ -105,7 +106,8 @@ def map_files(
     *,
     actors: int | tuple[int, int] = 1,
     num_cpus: int = 1,
-    blocks: int | None = None,
+    rows_per_file: int = ROWS_PER_FILE,
+    check_ids: bool = True,
     overwrite: bool = False,
 ) -> int:
     """Answer the rows of files into a folder of Parquet files, on the cluster that Ray is on.
@@ -116,12 +118,14 @@ def map_files(
 
     Args:
         job: what to do with each row; its `id_column` is needed.
-        source: files of one kind, .parquet or .jsonl, or one.
+        source: a Parquet file, or several.
         target: a folder, which is made. `_SUCCESS` is in it when it is complete.
         actors: how many, or the fewest and the most.
         num_cpus: CPUs, and threads, of each.
-        blocks: into how many parts to read the source, each written as a file; None for what Ray
-            thinks best. A part is what a kill loses at most of each actor's work.
+        rows_per_file: about how many rows go to an actor, and to a file, at a time: what a kill
+            loses at most of each actor's work.
+        check_ids: read the column of ids here first and refuse one that is there twice; it takes
+            the memory of the column. Rows whose ids are not unique are lost after a kill.
         overwrite: remove what is there, complete or of other settings.
 
     Returns:
@@ -141,12 +145,15 @@ def map_files(
     output = Path(target).absolute()
     notes = output.with_name(f"{output.name}.checkpoint")
     settings = {**RowWorker(job).settings, "rows": [_known(file) for file in files]}
-    _take_up(output, notes, settings, overwrite)
-    if not (notes / _SETTINGS).exists():
-        _check_ids(_read(files, blocks), job)  # before a note of it: then they were unique
+    if not _goes_on(output, notes, settings, overwrite):
+        _check_columns(files, job, check_ids)
+        for folder in (output, notes):
+            shutil.rmtree(folder, ignore_errors=True)
+        notes.mkdir(parents=True)
         write_json(notes / _SETTINGS, settings)
     with _noting(notes / _IDS, job):
-        rows = map_dataset(_read(files, blocks), job, actors=actors, num_cpus=num_cpus)
+        parts = _read(files).repartition(target_num_rows_per_block=rows_per_file)
+        rows = map_dataset(parts, job, actors=actors, num_cpus=num_cpus)
         rows.write_parquet(str(output), mode=ray.data.SaveMode.APPEND)
     count = int(ray.data.read_parquet(str(output)).count())
     write_json(output / _SUCCESS, {**settings, "count": count})
@@ -154,54 +161,87 @@ def map_files(
     return count
 
 
-def in_order(folder: str | os.PathLike[str], id_column: str) -> ray.data.Dataset:
+def in_order(
+    folder: str | os.PathLike[str], id_column: str, *, parts: int | None = None
+) -> ray.data.Dataset:
     """Read what `map_files` wrote, the rows in the order of their ids.
 
     Args:
         folder: where they lie.
         id_column: the column of ids.
+        parts: how many blocks to sort into; None for one for each CPU of the cluster.
 
     Raises:
         MissingExtraError: the extra `bulk` is missing.
     """
     with needs_extra("bulk"):
         import ray.data
-    return ray.data.read_parquet(os.fspath(folder)).sort(id_column)
+    rows = ray.data.read_parquet(os.fspath(folder))
+    # Ray's own choice is 200, a task each, however few rows there are.
+    parts = parts or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    rows.context.default_hash_shuffle_parallelism = parts
+    return rows.sort(id_column)
 
 
-def _read(files: Sequence[Path], blocks: int | None) -> ray.data.Dataset:
+def _read(files: Sequence[Path]) -> ray.data.Dataset:
+    """Read Parquet. Of JSON lines Ray guesses types by pandas: "007" would be the number 7."""
     import ray.data
 
-    if len({is_parquet(file) for file in files}) != 1:
-        raise OptionError("the source should be files of one kind, .parquet or .jsonl")
-    read = ray.data.read_parquet if is_parquet(files[0]) else ray.data.read_json
-    lines = {} if is_parquet(files[0]) else {"lines": True, "file_extensions": None}
-    paths = [str(file.absolute()) for file in files]
-    dataset: ray.data.Dataset = read(paths, override_num_blocks=blocks, **lines)
-    return dataset
+    if not all(is_parquet(file) for file in files):
+        raise OptionError("a cluster reads Parquet; of other files make datasets, for map_dataset")
+    return ray.data.read_parquet([str(file.absolute()) for file in files])
 
 
-def _check_ids(rows: ray.data.Dataset, job: Job) -> None:
-    """Refuse rows without an id, and ids that several have: a note of one would hide the others.
+def _check_columns(files: Sequence[Path], job: Job, unique: bool) -> None:
+    """Refuse columns that are missing or there already, and ids that are missing or there twice.
 
-    Counted by the cluster, so that no machine has to hold all of them.
+    A note of one such row would hide the others. Read here, not by the cluster: a column of ids is
+    small beside what is to be computed.
+
+    Args:
+        files: Parquet.
+        job: what names the columns.
+        unique: whether to read the ids.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     column = job.id_column
-    names = rows.columns() or []
-    for name in (column, job.text_column):
-        if names and name not in names:
-            raise OptionError(f"the rows have no column {name!r} ({', '.join(names)})")
-    if taken := sorted(set(names) & set(job.columns)):
-        raise OptionError(f"the rows have a column {taken[0]!r} already; set the job's prefix")
-    if column is None or not names:
-        return
-    ids = rows.select_columns([column])
-    several = ids.groupby(column).count().filter(expr="`count()` > 1").take(1)
-    if several:
+    parts = []
+    for file in files:
+        try:
+            names = set(pq.read_schema(file).names)
+            _check_names(file, names, job)
+            if unique:
+                parts.append(pq.read_table(file, columns=[column])[column])
+        except (OSError, pa.ArrowException) as error:
+            raise OptionError(f"{file} cannot be read: {one_line(error)}") from None
+    ids = pa.chunked_array([chunk for part in parts for chunk in part.chunks], *_type_of(parts))
+    if ids.null_count:
+        raise OptionError(f"{ids.null_count} rows have no {column!r}; every row needs one")
+    if len(ids) != pc.count_distinct(ids).as_py():
+        counted = pc.value_counts(ids)
+        first = counted.filter(pc.greater(counted.field("counts"), 1))[0].as_py()
         raise OptionError(
-            f"{several[0]['count()']} rows have one {column!r}, {several[0][column]!r:.60}; ids "
-            "have to be unique"
+            f"{first['counts']} rows have one {column!r}, {first['values']!r:.60}; ids have to be "
+            "unique"
         )
+
+
+def _type_of(parts: Sequence[pyarrow.ChunkedArray]) -> list[pyarrow.DataType]:
+    import pyarrow as pa
+
+    return [parts[0].type if parts else pa.string()]
+
+
+def _check_names(file: Path, names: set[str], job: Job) -> None:
+    known = ", ".join(sorted(names))
+    for name in (job.id_column, job.text_column):
+        if name not in names:
+            raise OptionError(f"{file} has no column {name!r} ({known})")
+    if taken := sorted(names & job.columns.keys()):
+        raise OptionError(f"{file} has a column {taken[0]!r} already; set the job's prefix")
 
 
 def _known(file: Path) -> list[Any]:
@@ -212,27 +252,25 @@ def _known(file: Path) -> list[Any]:
         raise OptionError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def _take_up(output: Path, notes: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
-    """Go on with what is there, or refuse it, or remove it.
+def _goes_on(output: Path, notes: Path, settings: Mapping[str, Any], overwrite: bool) -> bool:
+    """Whether there is a part of this very run; what else is there may be removed.
 
     Raises:
-        OptionError: it is complete, of another run, or of no run at all.
+        OptionError: something else is there that may not.
     """
     left = ""
     if (output / _SUCCESS).exists():
         left = f"{output} is complete"
     elif (notes / _SETTINGS).exists():
         found = read_json_object(notes / _SETTINGS, OptionError, remedy=f"remove {notes}")
-        if differs := differing(found, settings):
-            left = f"{notes} is of another run: {differs}"
+        if not (differs := differing(found, settings)):
+            return True
+        left = f"{notes} is of another run: {differs}"
     elif output.exists():
         left = f"{output} exists, and no {notes.name} beside it says what of"
     if left and not overwrite:
         raise OptionError(f"{left}; name another folder, or replace it: overwrite")
-    if left or not (notes / _SETTINGS).exists():
-        for folder in (output, notes):
-            shutil.rmtree(folder, ignore_errors=True)
-    notes.mkdir(parents=True, exist_ok=True)
+    return False
 
 
 @contextmanager
