@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pyspark.ml.functions import predict_batch_udf
@@ -37,7 +38,11 @@ def answering(job: Job) -> Callable[[], Callable[..., list[dict[str, Any]]]]:
 
         def answer(ids: Any, prompts: Any) -> list[dict[str, Any]]:
             rows = zip(ids.tolist(), prompts.tolist(), strict=True)
-            return worker.answers({"id": own, "prompt": prompt} for own, prompt in rows)
+            # A null comes as pandas has it: None, or a number that is none.
+            return worker.answers(
+                {"id": own, "prompt": prompt if isinstance(prompt, str) else None}
+                for own, prompt in rows
+            )
 
         return answer
 
@@ -56,7 +61,8 @@ def main() -> None:
     options = {"max_new_tokens": given.max_new_tokens, "do_sample": given.sample}
     # A thread for each of Spark's tasks, which has one CPU.
     loading = {"variant": "fp32", "threads": 1, "low_memory": True}
-    job = Job(os.path.abspath(given.folder), id_column="id", options=options, loading=loading)  # noqa: PTH100
+    folder = Path(given.folder).absolute()
+    job = Job(folder, id_column="id", options=options, loading=loading)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = SparkSession.builder.master("local[2]").appName("PocketGPT").getOrCreate()
     try:

@@ -88,9 +88,11 @@ def map_dataset(
     validate.whole("actors", least, at_least=1)
     validate.whole("actors", most, at_least=least)
     loading = {**job.loading, "threads": num_cpus, "low_memory": True}
+    there = Path(job.folder)
+    folder = there.absolute() if there.exists() else job.folder  # or a name on the hub
     return dataset.map_batches(
         ArrowWorker,
-        fn_constructor_args=(dataclasses.replace(job, loading=loading),),
+        fn_constructor_args=(dataclasses.replace(job, folder=folder, loading=loading),),
         batch_format="pyarrow",
         batch_size=job.rows_at_a_time,
         compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
