@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pocketgpt import OptionError
-from pocketgpt.bulk import Job, RowWorker, map_dataset, map_files
+from pocketgpt.bulk import Job, RowWorker, map_dataset, map_files, ray_files
 
 from .conftest import MEMORY, make_rows, write_parquet
 
@@ -93,6 +93,26 @@ def test_what_is_there_is_not_replaced_unasked(ray: Any, folder: Path, tmp_path:
     assert pq.read_table(target).num_rows == 60
 
 
+def test_a_run_that_died_with_its_work_done_ends_it(
+    ray: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet as pq
+
+    job = Job(folder, id_column="id", options=OPTIONS, loading=LOADING)
+    for count in (COUNT, 0):
+        source = write_parquet(tmp_path / f"{count}.parquet", make_rows(COUNT))
+        pq.write_table(pq.read_table(source).slice(0, count), source)
+        target = tmp_path / f"answers-{count}"
+        monkeypatch.setattr(ray_files, "_SUCCESS", "no folder/_SUCCESS")
+        with pytest.raises(FileNotFoundError):
+            map_files(job, source, target)
+        monkeypatch.undo()
+        assert map_files(job, source, target) == count
+        files = [pq.read_table(file) for file in target.glob("*.parquet")]
+        found = [row for file in files for row in file.to_pylist()]
+        assert sorted(found, key=lambda row: str(row["id"])) == RowWorker(job)(make_rows(count))
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -100,6 +120,7 @@ def test_what_is_there_is_not_replaced_unasked(ray: Any, folder: Path, tmp_path:
         ([{"id": "a", "prompt": "a"}, {"id": None, "prompt": "b"}], "1 rows have no 'id'"),
         ([{"id": 1, "text": "a"}], r"no column 'prompt' \(id, text\)"),
         ([{"number": 1, "prompt": "a"}], r"no column 'id' \(number, prompt\)"),
+        ([{"id": 0.5, "prompt": "a"}], "should be strings or whole numbers, not double"),
         ([{"id": 1, "prompt": "a", "error": "b"}], "a column 'error' already"),
     ],
 )

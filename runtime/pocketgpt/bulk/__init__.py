@@ -7,7 +7,8 @@
     columns     answers as columns of Arrow, for Parquet and Ray
     journal     what is answered already, so that a run goes on where it was stopped
     mapping     a file to a file, on one machine
-    on_ray      the same on a cluster (extra `bulk`)
+    on_ray      rows of a dataset, on a cluster (extra `bulk`)
+    ray_files   files to files there
 
 May import: errors, extras, validate, folder, text, engine, generation, tasks, measure, model.
 """
@@ -19,7 +20,8 @@ from .mapping import Mapped, map_file
 from .worker import RowWorker
 
 if TYPE_CHECKING:
-    from .on_ray import in_order, map_dataset, map_files
+    from .on_ray import in_order, map_dataset
+    from .ray_files import map_files
 
 __all__ = ["Job", "Mapped", "RowWorker", "in_order", "map_dataset", "map_file", "map_files"]
 
@@ -27,6 +29,6 @@ __all__ = ["Job", "Mapped", "RowWorker", "in_order", "map_dataset", "map_file", 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import on_ray  # later: Ray takes a second to import
+    from . import on_ray, ray_files
 
-    return getattr(on_ray, name)
+    return getattr(ray_files if name == "map_files" else on_ray, name)
