@@ -17,10 +17,12 @@ from pocketgpt.bulk import Job, RowWorker
 
 from ..conftest import SENTENCES
 
-GREEDY = {"max_new_tokens": 8}
-SAMPLED = {**GREEDY, "do_sample": True, "temperature": 1.5}
+GREEDY: dict[str, Any] = {"max_new_tokens": 8}
+SAMPLED: dict[str, Any] = {**GREEDY, "do_sample": True, "temperature": 1.5}
 PROMPTS = [*SENTENCES, "", "灯台守", "🌙", "The lighthouse keeper", " ", "a\x00b", SENTENCES[0]]
-ROWS = [{"id": f"r{number}", "prompt": text} for number, text in enumerate(PROMPTS)]
+ROWS: list[dict[str, str]] = [
+    {"id": f"r{number}", "prompt": text} for number, text in enumerate(PROMPTS)
+]
 
 
 @pytest.fixture
@@ -193,7 +195,7 @@ def test_what_would_fail_for_every_row_fails_once(
 
 def test_seeds_are_the_same_in_every_process(tiny_folder: Path) -> None:
     job = Job(tiny_folder, seed=7)
-    ids = [0, 1, "1", "a", "灯台守 🌙", 2**70, ""]
+    ids: list[str | int] = [0, 1, "1", "a", "灯台守 🌙", 2**70, ""]
     seeds = [job.seed_of(one) for one in ids]
     assert len(set(seeds)) == len(ids)
     code = f"from pocketgpt.bulk import Job; print([Job('x', seed=7).seed_of(i) for i in {ids!a}])"

@@ -86,7 +86,12 @@ def test_every_row_is_there_once_whatever_is_killed(
 
     source = write_parquet(tmp_path / "rows.parquet", make_rows(COUNT))
     options = {"max_new_tokens": 8, "do_sample": sampled}
-    settings = {"folder": str(folder), "id_column": "id", "options": options, "seed": 3}
+    settings: dict[str, Any] = {
+        "folder": str(folder),
+        "id_column": "id",
+        "options": options,
+        "seed": 3,
+    }
     settings["loading"] = {"variant": "fp32", "threads": 1}
     target = tmp_path / "answers"
     arguments = [cluster.address, str(source), str(target), json.dumps(settings)]

@@ -95,7 +95,7 @@ def map_files(
         rows = map_dataset(parts, job, actors=actors, num_cpus=num_cpus)
         rows.write_parquet(str(output), mode=ray.data.SaveMode.APPEND)
     output.mkdir(exist_ok=True)  # no rows, no folder
-    count = sum(pq.read_metadata(file).num_rows for file in output.glob("*.parquet"))
+    count: int = sum(pq.read_metadata(file).num_rows for file in output.glob("*.parquet"))
     write_json(output / _SUCCESS, {**settings, "count": count})
     shutil.rmtree(notes)
     return count
