@@ -56,6 +56,8 @@ def write_parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
 def cluster(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Cluster]:
     """Three nodes of two CPUs each; all of their processes end with the test."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # A machine that does other things besides starts processes slowly.
+    monkeypatch.setenv("RAY_worker_register_timeout_seconds", "600")
     import ray
     from ray.cluster_utils import Cluster
 

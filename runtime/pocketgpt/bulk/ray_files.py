@@ -19,7 +19,7 @@ from ..extras import needs_extra
 from ..folder.atomic import write_json
 from ..folder.json_file import read_json_object
 from .job import Job, differing
-from .on_ray import map_dataset, pool_of
+from .on_ray import map_dataset, plain_reading, pool_of
 from .rows import is_parquet
 from .worker import RowWorker
 
@@ -196,15 +196,14 @@ def _goes_on(output: Path, notes: Path, settings: Mapping[str, Any], overwrite: 
 @contextmanager
 def _noting(ids: Path, job: Job) -> Iterator[None]:
     """Let datasets that are made inside note the ids of rows when they are written."""
-    import ray.data
     from ray.data.checkpoint import CheckpointConfig
 
-    context = ray.data.DataContext.get_current()
-    before = context.checkpoint_config
     config = CheckpointConfig(job.id_column, str(ids), delete_checkpoint_on_success=False)
     config.checkpoint_actor_memory_bytes = _FILTER_MEMORY  # a GiB each otherwise
-    context.checkpoint_config = config
-    try:
-        yield
-    finally:
-        context.checkpoint_config = before
+    with plain_reading() as context:  # of the notes, too
+        before = context.checkpoint_config
+        context.checkpoint_config = config
+        try:
+            yield
+        finally:
+            context.checkpoint_config = before
