@@ -21,6 +21,7 @@ from .conftest import make_rows, write_parquet
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
+pytestmark = pytest.mark.filterwarnings("default")  # Ray has some of its own
 COUNT = int(os.environ.get("POCKETGPT_BULK_ROWS", "5000"))
 LONGEST = 600  # seconds that one thing may take
 ACTOR = b"ray::MapWorker(MapBatches(ArrowWorker))"

@@ -14,6 +14,7 @@ from pocketgpt.bulk import Job, RowWorker, map_dataset, map_files, ray_files
 
 from .conftest import MEMORY, make_rows, write_parquet
 
+pytestmark = pytest.mark.filterwarnings("default")  # Ray has some of its own
 LOADING = {"variant": "fp32", "threads": 1}
 OPTIONS = {"max_new_tokens": 4}
 COUNT = 120
