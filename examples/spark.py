@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql import SparkSession
 from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from pocketgpt.bulk import Job, RowWorker
 
+Predict = Callable[[Any, Any], dict[str, Any]]
 ANSWER = StructType(
     [
         StructField("completion", StringType()),
@@ -30,19 +32,23 @@ ANSWER = StructType(
 )
 
 
-def answering(job: Job) -> Callable[[], Callable[..., list[dict[str, Any]]]]:
+def answering(job: Job) -> Callable[[], Predict]:
     """Return what Spark calls in each of its processes."""
 
-    def load() -> Callable[..., list[dict[str, Any]]]:
+    def load() -> Predict:
         worker = RowWorker(job)
 
-        def answer(ids: Any, prompts: Any) -> list[dict[str, Any]]:
+        def answer(ids: Any, prompts: Any) -> dict[str, Any]:
             rows = zip(ids.tolist(), prompts.tolist(), strict=True)
             # A null comes as pandas has it: None, or a number that is none.
-            return worker.answers(
+            found = worker.answers(
                 {"id": own, "prompt": prompt if isinstance(prompt, str) else None}
                 for own, prompt in rows
             )
+            # By column: of rows Spark refuses a null in the first.
+            return {
+                name: np.array([one[name] for one in found], dtype=object) for name in ANSWER.names
+            }
 
         return answer
 

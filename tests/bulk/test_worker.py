@@ -116,6 +116,8 @@ def test_a_wrong_row_has_its_error_and_the_others_go_on(worker_of: Any, task: An
     rows = [{"choices": choices, **row} for row, _ in wrong]
     mixed = [one for row in rows for one in (row, good)]
     found = worker(mixed)
+    assert worker([]) == []
+    assert worker([{"prompt": "a"}])[0]["error"] is not None
     expected = worker([good])[0]
     assert expected["error"] is None
     assert found[1::2] == [expected] * len(wrong)

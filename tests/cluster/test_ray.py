@@ -43,8 +43,9 @@ def test_every_task_is_what_it_is_on_one_machine(ray: Any, folder: Path, task: A
     job = Job(folder, task, "prompt", "id", options, loading=LOADING, batch_size=4)
     dataset = ray.data.from_items(rows).repartition(3)
     found = map_dataset(dataset, job, actors=(1, 2)).take_all()
-    expected = RowWorker(job)(rows)
-    assert sorted(found, key=lambda row: str(row["id"])) == expected
+    # Weights that are used where they lie give logits with other last digits.
+    same = dataclasses.replace(job, loading={**LOADING, "low_memory": True})
+    assert sorted(found, key=lambda row: str(row["id"])) == RowWorker(same)(rows)
 
 
 class Mapped:

@@ -89,12 +89,12 @@ def map_files(
             shutil.rmtree(folder, ignore_errors=True)
         notes.mkdir(parents=True)
         write_json(notes / _SETTINGS, settings)
+    output.mkdir(parents=True, exist_ok=True)  # which Ray does not make where there are no rows
     with _noting(notes / _IDS, job):
         parts = ray.data.read_parquet([str(file.absolute()) for file in files])
         parts = parts.repartition(target_num_rows_per_block=rows_per_file)
         rows = map_dataset(parts, job, actors=actors, num_cpus=num_cpus)
         rows.write_parquet(str(output), mode=ray.data.SaveMode.APPEND)
-    output.mkdir(exist_ok=True)  # no rows, no folder
     count: int = sum(pq.read_metadata(file).num_rows for file in output.glob("*.parquet"))
     write_json(output / _SUCCESS, {**settings, "count": count})
     shutil.rmtree(notes)

@@ -50,7 +50,7 @@ def answer(model: Model, job: Job, rows: Sequence[Row]) -> list[Answer | PocketG
         InferenceError: the model cannot be run: no row's own fault.
     """
     if job.task == "generate":
-        step = job.batch_size if job.batch_size == 1 else len(rows)
+        step = 1 if job.batch_size == 1 else max(1, len(rows))
         parts = [rows[start : start + step] for start in range(0, len(rows), step)]
         return [one for part in parts for one in _generate(model, job, part)]
     found: list[Answer | PocketGPTError] = []
