@@ -15,6 +15,7 @@ on-device = POCKETGPT_DEVICE=$(1) POCKETGPT_FOLDERS=build/devices $(2) .venv-$(1
 PLUGINS := .venv-plugins
 INTEROP := .venv-interop
 SERVER := .venv-server
+BULK := .venv-bulk
 APPS := .venv-apps
 NPM := PATH="$(CURDIR)/$(APPS)/bin:$$PATH" npm install --ignore-scripts --no-audit --no-fund
 on-apps = POCKETGPT_APPS="$(1)" $(2)/bin/python -m pytest -p no:cacheprovider tests/apps $(ARGS)
@@ -42,7 +43,7 @@ NATIVE := $(filter aarch64 arm64,$(shell uname -m))
 MEASURED := build/gpt2 build/pocket-tales/onnx/model_q4.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server bench-server browser test-apps test-browser test-node test-signing
+.PHONY: help setup demo test test-slow test-interop soak test-matrix test-onnxruntime test-arm64 test-wheels test-webgpu test-openvino test-cuda test-plugins bench bench-boards bench-quick bench-large bench-quality bench-runtime docs docs-serve test-docs lint format types check build clean test-server test-bulk bench-server bench-bulk browser test-apps test-browser test-node test-signing
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -199,6 +200,15 @@ $(SERVER)/.installed: pyproject.toml
 	$(SERVER)/bin/python -m pip install --disable-pip-version-check openai langchain-openai llm playwright schemathesis \
 		'lm_eval[api]' 'transformers==4.57.6' pytest -e '.[chat,cli,constraints,server]'
 
+# A cluster's processes stay by themselves when its test is stopped: `ray stop` ends them.
+test-bulk: build/pocket-tales/onnx/model.onnx $(BULK)/.installed ## answer rows on a Ray cluster of three nodes, killing a node, an actor and the driver; on Spark; Parquet
+	RAY_USAGE_STATS_ENABLED=0 $(BULK)/bin/python -m pytest -p no:cacheprovider tests/cluster $(ARGS)
+
+$(BULK)/.installed: pyproject.toml
+	test -x $(BULK)/bin/python || $(PYTHON) -m venv $(BULK)
+	$(BULK)/bin/python -m pip install --disable-pip-version-check 'pyspark>=4,<5' pytest -e '.[bulk,cli]'
+	@touch $@
+
 browser: build/browser/index.html ## put the page that runs the bundled model in 4 bits into build/browser
 	@echo "Serve it: $(BIN)/python examples/browser/serve.py build/browser"
 
@@ -277,6 +287,9 @@ bench-server: $(MEASURED) $(BENCH)/llama/.server ## many clients at once, agains
 $(BENCH)/llama/.server: $(BENCH)/llama/.installed
 	$(BENCH)/llama/bin/python -m pip install --disable-pip-version-check 'llama-cpp-python[server]==0.3.36'
 	@touch $@
+
+bench-bulk: build/pocket-tales/onnx/model.onnx $(BULK)/.installed ## rows a second by one process and by one and two Ray actors of a thread each; write docs/howto/bulk.md
+	RAY_USAGE_STATS_ENABLED=0 $(BULK)/bin/python benchmarks/bulk.py build/pocket-tales --write docs/howto/bulk.md $(ARGS)
 
 bench-quality: build/pocket-tales/onnx/model.onnx build/portable/onnx/model.onnx $(SYSTEMS) ## measure what every way of rounding loses, and other tools', on the bundled checkpoint
 	$(BIN)/python benchmarks/peers.py models/pocket-tales build/pocket-tales build/peers.json
