@@ -1,0 +1,73 @@
+"""examples/cpp: its tokens are Python's, on the same library; bad calls are one line."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import pocketgpt
+
+from .conftest import FOLDER, PROMPTS, ROOT, Greedy
+
+PROGRAM = ROOT / "build" / "cpp" / "make" / "complete"
+TOKENS = 60
+
+
+def run(*arguments: object, home: Path) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [PROGRAM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"HOME": str(home)},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> pocketgpt.Model:
+    return pocketgpt.load(FOLDER, "int8")
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8", "q8", "q4"])
+def test_its_tokens_are_python_s(
+    tokenizer: pocketgpt.Model, greedy: Greedy, variant: str, tmp_path: Path
+) -> None:
+    """And it writes nothing at home: ONNX Runtime's telemetry is off."""
+    for prompt in PROMPTS:
+        ids = tokenizer.tokenizer.encode(prompt)
+        code, out, err = run(FOLDER, variant, TOKENS, *ids, home=tmp_path)
+        assert (code, err) == (0, "")
+        assert list(map(int, out.split())) == greedy(variant, prompt, TOKENS).token_ids
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_context_s_end_is_the_text_s(tmp_path: Path) -> None:
+    """A prompt two tokens short of the context: two follow, and those are Python's."""
+    model = pocketgpt.load(FOLDER, "fp32", kv_cache="float")
+    prompt = (model.tokenizer.encode("The wolf went on. ") * 400)[: model.config.n_positions - 2]
+    session = model.session()
+    session.append(prompt)
+    expected = session.generate(max_new_tokens=10).token_ids
+    assert len(expected) == 2
+    code, out, err = run(FOLDER, "fp32", 10, *prompt, home=tmp_path)
+    assert (code, err) == (0, "")
+    assert list(map(int, out.split())) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ((), 2, "complete FOLDER VARIANT TOKENS ID..."),
+        ((FOLDER, "q2", 5, 1), 1, "model_q2.onnx"),
+        ((FOLDER, "int8", 5, *([1] * 2000)), 1, "the prompt should have 1 to "),
+    ],
+)
+def test_bad_calls_are_one_line(
+    arguments: tuple[object, ...], code: int, says: str, tmp_path: Path
+) -> None:
+    found, out, err = run(*arguments, home=tmp_path)
+    assert (found, out, err.count("\n")) == (code, "", 1)
+    assert says in err
