@@ -19,8 +19,8 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from apps.test_browser import BROWSERS, READY, dial, served, written
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.apps.test_browser import BROWSERS, READY, dial, served, written
 
 PROMPTS = ("Once upon a time", "The wolf", "In the garden", "She opened the door", "An old king")
 
