@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_the_context_s_end_is_the_text_s(tmp_path: Path) -> None:
     code, out, err = run(FOLDER, "fp32", 10, *prompt, home=tmp_path)
     assert (code, err) == (0, "")
     assert list(map(int, out.split())) == expected
+
+
+def test_ids_py_makes_ids_of_text_and_text_of_ids(greedy: Greedy, tmp_path: Path) -> None:
+    def ids(*arguments: object, stdin: str = "") -> str:
+        command = [sys.executable, ROOT / "examples" / "cpp" / "ids.py", *map(str, arguments)]
+        return subprocess.run(
+            command, input=stdin, capture_output=True, encoding="utf-8", timeout=60, check=True
+        ).stdout.removesuffix("\n")
+
+    for prompt in PROMPTS:
+        code, out, _ = run(
+            FOLDER, "int8", 20, *ids(FOLDER, "encode", prompt).split(), home=tmp_path
+        )
+        assert code == 0
+        assert ids(FOLDER, "decode", stdin=out) == greedy("int8", prompt, 20).text
 
 
 @pytest.mark.parametrize(
