@@ -34,9 +34,10 @@ RUNTIME: dict[str, set[str]] = {
     "chat": {"text", "sessions"},
     "model": GROUND | {"folder", "text", "engine", "generation", "sessions", "tasks", "measure"},
     "server": GROUND | {"folder", "text", "engine", "generation", "model"},
+    "bulk": GROUND | {"folder", "text", "engine", "generation", "tasks", "measure", "model"},
     "cli": GROUND
     | {"folder", "text", "engine", "generation", "sessions", "tasks", "measure", "model", "chat"}
-    | {"server"},
+    | {"server", "bulk"},
 }
 EXPORTER: dict[str, set[str]] = {
     "source": set(),
@@ -120,7 +121,10 @@ def test_every_sub_package_says_what_it_may_import() -> None:
 @pytest.mark.parametrize("folder", ["examples", "benchmarks"])
 def test_examples_and_benchmarks_use_the_public_door(folder: str) -> None:
     """But for those that change how a variant is made, or ask for a figure alone."""
-    makers, doors = {"machine.py", "quality.py", "peers.py"}, {*PACKAGES, "pocketgpt.chat"}
+    makers, doors = (
+        {"machine.py", "quality.py", "peers.py"},
+        {*PACKAGES, "pocketgpt.chat", "pocketgpt.bulk"},
+    )
     for path in sorted((ROOT / folder).glob("*.py")):
         if path.name in makers:
             continue

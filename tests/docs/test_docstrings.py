@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import pocketgpt
+import pocketgpt.bulk
 import pocketgpt.chat
 import pocketgpt_export
 import pocketgpt_quantize
@@ -24,13 +25,24 @@ import pocketgpt_quantize
 from ..conftest import SENTENCES
 
 # By the name of what is documented, why its example is not run here.
-NOT_RUN = {"push": "needs an account", "selftest": "needs an Nvidia GPU"}
+NOT_RUN = {
+    "map_files": "needs a cluster",
+    "push": "needs an account",
+    "selftest": "needs an Nvidia GPU",
+}
+PACKAGES = (pocketgpt, pocketgpt.bulk, pocketgpt.chat, pocketgpt_export, pocketgpt_quantize)
 HUB = "openai-community/gpt2"
 
 
 def documented() -> Iterator[tuple[str, str]]:
     """Yield every public function, class and method with an example: its name, its docstring."""
-    for package in (pocketgpt, pocketgpt.chat, pocketgpt_export, pocketgpt_quantize):
+    for package in (
+        pocketgpt,
+        pocketgpt.bulk,
+        pocketgpt.chat,
+        pocketgpt_export,
+        pocketgpt_quantize,
+    ):
         for name in package.__all__:
             thing = getattr(package, name)
             yield name, inspect.getdoc(thing) or ""
@@ -64,6 +76,8 @@ def place(
     shutil.copytree(tiny_checkpoint, place / HUB)
     pairs = [{"prompt": text[:20], "reference": text[20:]} for text in SENTENCES[:2]]
     (place / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)), "utf-8")
+    prompts = [json.dumps({"prompt": text}) for text in SENTENCES[:2]]
+    (place / "prompts.jsonl").write_text("\n".join(prompts), "utf-8")
     return place
 
 
@@ -82,6 +96,7 @@ def test_the_example_runs(
     if name == "export":
         shutil.rmtree(place / "models" / "gpt2")  # which it makes
     names: dict[str, Any] = {"model": tiny, "pocketgpt": pocketgpt}
+    names |= {one: getattr(pocketgpt.bulk, one) for one in pocketgpt.bulk.__all__}
     names |= {one: getattr(pocketgpt_export, one) for one in pocketgpt_export.__all__}
     names |= {one: getattr(pocketgpt_quantize, one) for one in pocketgpt_quantize.__all__}
     example = doctest.DocTestParser().get_doctest(EXAMPLES[name], names, name, name, 0)

@@ -8,6 +8,7 @@ import re
 import pytest
 
 import pocketgpt
+import pocketgpt.bulk
 import pocketgpt.chat
 import pocketgpt_export
 import pocketgpt_quantize
@@ -88,7 +89,7 @@ def test_the_commands_page_has_what_a_terminal_shows(verb: str, cli: Cli) -> Non
 
 @pytest.mark.parametrize(
     "package",
-    [pocketgpt, pocketgpt.chat, pocketgpt_export, pocketgpt_quantize],
+    [pocketgpt, pocketgpt.bulk, pocketgpt.chat, pocketgpt_export, pocketgpt_quantize],
     ids=lambda package: package.__name__,
 )
 def test_the_python_page_has_every_public_name(package: object) -> None:

@@ -16,6 +16,7 @@ from .evaluate import evaluate
 from .export import export
 from .generate import generate
 from .inspect import inspect
+from .map import map
 from .package import package
 from .push import push
 from .quantize import quantize
@@ -60,6 +61,7 @@ VERBS = (
     choose,
     score,
     evaluate,
+    map,
     serve,
     bench,
     devices,
