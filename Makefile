@@ -288,8 +288,9 @@ $(BENCH)/llama/.server: $(BENCH)/llama/.installed
 	$(BENCH)/llama/bin/python -m pip install --disable-pip-version-check 'llama-cpp-python[server]==0.3.36'
 	@touch $@
 
-bench-bulk: build/pocket-tales/onnx/model.onnx $(BULK)/.installed ## rows a second by one process and by one and two Ray actors of a thread each; write docs/howto/bulk.md
-	RAY_USAGE_STATS_ENABLED=0 $(BULK)/bin/python benchmarks/bulk.py build/pocket-tales --write docs/howto/bulk.md $(ARGS)
+bench-bulk: build/pocket-tales/onnx/model_q4.onnx build/gpt2 $(BULK)/.installed ## rows a second by one and two Ray actors of a thread each, and what a million rows cost; write docs/howto/bulk.md
+	RAY_USAGE_STATS_ENABLED=0 $(BULK)/bin/python benchmarks/bulk.py build/pocket-tales build/pocket-tales@q8 build/gpt2@q8 \
+		--write docs/howto/bulk.md $(ARGS)
 
 bench-quality: build/pocket-tales/onnx/model.onnx build/portable/onnx/model.onnx $(SYSTEMS) ## measure what every way of rounding loses, and other tools', on the bundled checkpoint
 	$(BIN)/python benchmarks/peers.py models/pocket-tales build/pocket-tales build/peers.json
