@@ -1,13 +1,16 @@
 """Many clients at one server: answers, memory, slots, time to the first token, gaps between tokens.
 
-    python benchmarks/serving.py FOLDER [--variant V] [--clients 64] [--seconds 120] [--quick]
-        [--gguf FILE --llama PYTHON] [--write docs/serving.md]
+    python benchmarks/serving.py FOLDER [--variant V]... [--clients 64] [--seconds 120] [--quick]
+        [--exact FOLDER] [--gguf FILE [--llama PYTHON] [--llama-server PROGRAM]]
+        [--write docs/serving.md]
 
 Clients on loopback ask one after another for streams of mixed prompts and lengths, greedily; one in
-ten closes its connection in mid-stream. Afterwards every completed answer is compared with what
-`generate` gives alone (with fp32 they have to be equal), all slots have to be free, and the
-server's memory is compared with that of the first third. With --gguf the same load is put on
-llama-cpp-python's server, over the same model, in the same run. The table is Markdown.
+ten closes its connection in mid-stream. Afterwards all slots have to be free, completed answers are
+compared with what `generate` gives alone, and the server's memory is compared with that of the
+first third. --exact is a model that is loaded first, in fp32: every answer of it has to be equal;
+of other variants some are compared, as their kernels round batches otherwise. With --gguf the same
+load is put on llama-cpp-python's server and on llama.cpp's own, over the same model, in the same
+run. The variant `default` is what `serve` picks itself. The table is Markdown.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ from typing import Any
 
 import pocketgpt
 
-KINDS = 48  # different requests
+KINDS = 1000  # different requests: few are answered from what is remembered of another
+COMPARED = 48  # of them, where answers may differ
 PROMPT_TOKENS, NEW_TOKENS = (8, 192), (8, 96)
 LEAVING = 0.1  # of the clients' requests
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
@@ -203,11 +207,14 @@ HEAD = (
 )
 
 
-def measure_ours(options: Any, kinds: list[Asked], model: pocketgpt.Model) -> str:
+def measure_ours(options: Any, folder: str, variant: str) -> str:
     """Load our server and check what it answered; return its row."""
-    port = free_port()
-    command = [sys.executable, "-m", "pocketgpt", "serve", options.folder, "--port", str(port)]
-    command += ["--variant", options.variant, "--name", "model", "--slots", str(options.slots)]
+    port, picked = free_port(), None if variant == "default" else variant
+    model = pocketgpt.load(folder, picked, threads=options.threads)
+    kinds = requests(model, model.config.n_positions)
+    command = [sys.executable, "-m", "pocketgpt", "serve", folder, "--port", str(port)]
+    command += ["--name", "model", "--slots", str(options.slots)]
+    command += ["--variant", picked] if picked else []
     if options.threads:
         command += ["--threads", str(options.threads)]
     with server(command, port, "/health") as pid:
@@ -216,16 +223,23 @@ def measure_ours(options: Any, kinds: list[Asked], model: pocketgpt.Model) -> st
         figures = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
     for name in ("running", "queued"):
         assert f'pocketgpt_{name}{{model="model"}} 0.0' in figures, f"{name}: a slot was lost"
-    expected = {
-        number: model.generate(kinds[number].prompt, max_new_tokens=kinds[number].tokens).text
-        for number in sorted({number for number, _ in found.answers})
-    }
-    wrong = sum(text != expected[number] for number, text in found.answers)
-    print(f"{len(found.answers)} answers, {wrong} other than alone; refused {found.refused}; "
-          f"broken {found.broken[:3]}", file=sys.stderr)  # fmt: skip
-    assert not wrong or options.variant != "fp32", "fp32 answers differ from those given alone"
     assert not found.broken, found.broken[:3]
-    return row(f"PocketGPT {options.variant}, {options.slots} slots", found)
+    compare(model, kinds, found, exact=variant == "fp32")
+    return row(f"PocketGPT, {Path(folder).name} {model.variant}, {options.slots} slots", found)
+
+
+def compare(model: pocketgpt.Model, kinds: list[Asked], found: Found, *, exact: bool) -> None:
+    """Compare answers with those given alone: all where they have to be equal, else some."""
+    numbers = sorted({number for number, _ in found.answers})[: None if exact else COMPARED]
+    alone = {
+        number: model.generate(kinds[number].prompt, max_new_tokens=kinds[number].tokens).text
+        for number in numbers
+    }
+    answers = [(number, text) for number, text in found.answers if number in alone]
+    wrong = sum(text != alone[number] for number, text in answers)
+    print(f"{model.variant}: {wrong} of {len(answers)} answers other than alone; refused: "
+          f"{found.refused}", file=sys.stderr)  # fmt: skip
+    assert not (exact and wrong), "fp32 answers differ from those given alone"
 
 
 def measure_llama(options: Any, kinds: list[Asked]) -> str:
@@ -240,10 +254,23 @@ def measure_llama(options: Any, kinds: list[Asked]) -> str:
     return row(f"llama-cpp-python, {Path(options.gguf).stem}", found)
 
 
+def measure_llama_server(options: Any, kinds: list[Asked], context: int) -> str:
+    """Load llama.cpp's own server, with as many slots as ours; return its row."""
+    port = free_port()
+    command = [options.llama_server, "--model", options.gguf, "--port", str(port)]
+    command += ["--parallel", str(options.slots), "--ctx-size", str(options.slots * context)]
+    if options.threads:
+        command += ["--threads", str(options.threads)]
+    with server(command, port, "/health") as pid:
+        found = asyncio.run(load(port, "model", kinds, options, pid))
+    return row(f"llama.cpp's, {Path(options.gguf).stem}, {options.slots} slots", found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
-    parser.add_argument("--variant", default="fp32")
+    parser.add_argument("--variant", action="append", help="may be repeated")
+    parser.add_argument("--exact", help="a folder whose fp32 answers are compared, every one")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--slots", type=int, default=16)
@@ -251,14 +278,20 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="15 seconds")
     parser.add_argument("--gguf", help="the same model for llama.cpp")
     parser.add_argument("--llama", help="a Python that has llama-cpp-python[server]")
+    parser.add_argument("--llama-server", help="llama.cpp's own llama-server")
     parser.add_argument("--write", type=Path, help="a page that has a place for the table")
     options = parser.parse_args()
     options.seconds = 15 if options.quick else options.seconds
-    model = pocketgpt.load(options.folder, options.variant, threads=options.threads)
-    kinds = requests(model, model.config.n_positions)
-    rows = [measure_ours(options, kinds, model)]
-    if options.gguf:
+    rows = [measure_ours(options, options.exact, "fp32")] if options.exact else []
+    rows += [measure_ours(options, options.folder, one) for one in options.variant or ["default"]]
+    model = pocketgpt.load(options.folder, threads=options.threads)
+    context = model.config.n_positions
+    kinds = requests(model, context)
+    del model
+    if options.gguf and options.llama:
         rows.append(measure_llama(options, kinds))
+    if options.gguf and options.llama_server:
+        rows.append(measure_llama_server(options, kinds, context))
     table = "\n".join([HEAD, *rows])
     said = f"{options.clients} clients, {options.seconds:.0f} seconds, {pocketgpt.__version__}"
     print(f"{table}\n\n{said}")

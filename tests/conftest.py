@@ -219,6 +219,39 @@ def tiny(tiny_folder: Path) -> pocketgpt.Model:
 
 
 @pytest.fixture(scope="session")
+def adapter_folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_checkpoint`, exported for adapters. Leave it as it is."""
+    from pocketgpt_export import export
+
+    made = tmp_path_factory.mktemp("adapters") / "model"
+    export(tiny_checkpoint, made, adapters=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def adapters(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two adapters of random numbers, of different ranks and products."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import GPT2LMHeadModel
+
+    folders = {}
+    shapes = {"first": (4, ["c_attn", "c_proj", "c_fc"]), "second": (7, ["c_attn"])}
+    for seed, (name, (rank, targets)) in enumerate(shapes.items()):
+        torch.manual_seed(seed)
+        config = LoraConfig(
+            r=rank, target_modules=targets, fan_in_fan_out=True, task_type="CAUSAL_LM"
+        )
+        model = get_peft_model(GPT2LMHeadModel.from_pretrained(tiny_checkpoint), config)
+        for parameter_name, parameter in model.named_parameters():
+            if ".lora_B." in parameter_name:  # which starts at 0
+                parameter.data = 0.2 * torch.randn_like(parameter)
+        folders[name] = tmp_path_factory.mktemp("adapters") / name
+        model.save_pretrained(str(folders[name]))
+    return folders
+
+
+@pytest.fixture(scope="session")
 def bundled_checkpoint() -> Path:
     """The checkpoint that ships in the repository."""
     return ROOT / "models" / "pocket-tales"

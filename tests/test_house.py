@@ -23,6 +23,7 @@ GROUND = {"errors", "extras", "processor", "validate", "_version", "_telemetry"}
 # Room: the rooms below that it may import. A module outside sub-packages is a room by itself.
 RUNTIME: dict[str, set[str]] = {
     **{room: GROUND - {room} for room in GROUND},
+    "_pyinstaller": set(),
     "folder": GROUND,
     "text": GROUND | {"folder"},
     "engine": GROUND | {"folder"},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import email
+import importlib
 import json
 import subprocess
 import sys
@@ -81,6 +83,19 @@ def test_wheel_carries_every_source_file(built: Distributions) -> None:
         for path in folder.rglob("*.py")
     }
     assert {path for path in built.wheel_names if path.suffix == ".py"} == sources
+
+
+def test_pyinstaller_finds_the_hooks(built: Distributions) -> None:
+    """By the wheel's entry point; `make test-desktop` builds a program with them."""
+    with zipfile.ZipFile(built.wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt"))
+        points = configparser.ConfigParser()
+        points.read_string(archive.read(name).decode("utf-8"))
+    module, _, function = points["pyinstaller40"]["hook-dirs"].partition(":")
+    (folder,) = getattr(importlib.import_module(module), function)()
+    hooks = {path.name for path in Path(folder).glob("hook-*.py")}
+    assert hooks == {"hook-onnxruntime.py", "hook-pocketgpt.py"}
+    assert {f"pocketgpt/_pyinstaller/{name}" for name in hooks} <= set(map(str, built.wheel_names))
 
 
 def test_wheel_carries_the_license(built: Distributions) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_it_streams_a_text(
     page.fill("[name=max_tokens]", "40")
     page.click("#go")
     made = model.generate("Once upon a time", max_new_tokens=40)
-    page.wait_for_function("document.querySelector('#go').disabled === false")
+    page.locator("#go:enabled").wait_for()
     assert page.text_content("#text") == "Once upon a time" + made.text
     assert "tokens/s" in page.text_content("#speed")
     assert page.text_content("#error") == ""
@@ -60,7 +61,7 @@ def test_it_streams_a_text(
     page.fill("[name=max_tokens]", "")
     page.fill("#prompt", "word " * 2000)
     page.click("#go")
-    page.wait_for_function("document.querySelector('#error').textContent !== ''")
+    page.locator("#error:not(:empty)").wait_for()
     assert "shorten it" in page.text_content("#error")
     page.close()
 
@@ -71,8 +72,8 @@ def test_stop_ends_the_text(browser: Any, url: str) -> None:
     page.click("summary")
     page.fill("[name=max_tokens]", "500")
     page.click("#go")
-    page.wait_for_function("document.querySelector('.new')?.textContent.length > 10")
+    page.locator(".new", has_text=re.compile(r"[\s\S]{11}")).wait_for()
     page.click("#stop")
-    page.wait_for_function("document.querySelector('#go').disabled === false")
+    page.locator("#go:enabled").wait_for()
     assert page.text_content("#error") == ""
     page.close()

@@ -13,8 +13,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import GPT2LMHeadModel
+from peft import PeftModel
 
 import pocketgpt
 from pocketgpt import AdapterError, ModelFolderError, OptionError, SessionError
@@ -37,36 +36,14 @@ Logits = NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny_checkpoint`, exported for adapters. Leave it as it is."""
-    made = tmp_path_factory.mktemp("adapters") / "model"
-    export(tiny_checkpoint, made, adapters=True)
-    return made
+def folder(adapter_folder: Path) -> Path:
+    return adapter_folder
 
 
 @pytest.fixture
 def folder_copy(folder: Path, tmp_path: Path) -> Path:
     """A copy of it to damage."""
     return Path(shutil.copytree(folder, tmp_path / "model"))
-
-
-@pytest.fixture(scope="module")
-def adapters(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two adapters of random numbers, of different ranks and products."""
-    folders = {}
-    shapes = {"first": (4, ["c_attn", "c_proj", "c_fc"]), "second": (7, ["c_attn"])}
-    for seed, (name, (rank, targets)) in enumerate(shapes.items()):
-        torch.manual_seed(seed)
-        config = LoraConfig(
-            r=rank, target_modules=targets, fan_in_fan_out=True, task_type="CAUSAL_LM"
-        )
-        model = get_peft_model(GPT2LMHeadModel.from_pretrained(tiny_checkpoint), config)
-        for parameter_name, parameter in model.named_parameters():
-            if ".lora_B." in parameter_name:  # which starts at 0
-                parameter.data = 0.2 * torch.randn_like(parameter)
-        folders[name] = tmp_path_factory.mktemp("adapters") / name
-        model.save_pretrained(str(folders[name]))
-    return folders
 
 
 @pytest.fixture(scope="module")

@@ -222,6 +222,7 @@ def open_variant(
         adapters=opened.adapters,
         ragged=True,
         strict=running.strict,
+        int8_cache=opened.int8_cache,
         begun=begun,
     )
     opened.check_kind(graph.contract.kind)
@@ -248,6 +249,7 @@ def open_graph(
     ragged: bool = False,
     weights_folder: Path | None = None,
     strict: bool = False,
+    int8_cache: bool = False,
     begun: Callable[[], object] | None = None,
 ) -> Graph:
     """Open a graph, in a model folder or bare.
@@ -265,6 +267,7 @@ def open_graph(
         weights_folder: where the file of its weights lies, by the name that the graph has for it,
             if not beside it.
         strict: as for `pocketgpt.load`.
+        int8_cache: whether it keeps keys and values in 8 bits.
         begun: called as ONNX Runtime begins, which soon goes on without Python's lock.
 
     Raises:
@@ -287,6 +290,7 @@ def open_graph(
         weights_folder=folder,
         name=file.label,
         strict=strict,
+        whole_attention=int8_cache,
     )
     graph = Graph(session, config, file, adapters=adapters, provider=provider)
     check_used(graph.assignment, find_provider(provider).name, config.n_layer, file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def open_session(
     weights_folder: Path | None = None,
     name: Path | None = None,
     strict: bool = False,
+    whole_attention: bool = False,
 ) -> ort.InferenceSession:
     """Open a graph.
 
@@ -48,6 +49,7 @@ def open_session(
         weights_folder: where the weights' file lies, for a graph that comes as bytes.
         name: what to call a graph that comes as bytes.
         strict: whether a node that the provider leaves to the CPU is an error.
+        whole_attention: whether the CPU's attention is to compute whole products, not tile by tile.
 
     Raises:
         OptionError: `threads` is no whole number from 1 to 4096, or the provider cannot be read.
@@ -65,7 +67,8 @@ def open_session(
         options = _options(found, threads, profile, sparing, weights_folder)
         if alone:
             options.add_session_config_entry(NO_CPU, "1")
-        return _open(graph, options, found, where)
+        with _whole_attention() if whole_attention else nullcontext():
+            return _open(graph, options, found, where)
 
     if found.is_cpu:
         return open_once()
@@ -122,8 +125,7 @@ def _open(
     # never a slow run on another.
     providers = None if found.devices else [(found.name, dict(found.options))]
     try:
-        with _whole_attention():
-            return ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+        return ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         if not found.is_cpu:
             raise ProviderError(
@@ -136,9 +138,8 @@ def _open(
 def _whole_attention() -> Iterator[None]:
     """Let a session's attention kernels compute whole products, unless the variable says otherwise.
 
-    On the CPU the tiled way (flash) saves memory that contexts as short as GPT-2's do not take, and
-    a chunk of 256 tokens takes longer by it. Kernels read the variable when they are
-    made; other sessions of the process are not to know.
+    The CPU's tiled way (flash) reads a float cache faster, and one of 8 bits slower. Kernels read
+    the variable when they are made; other sessions of the process are not to know.
     """
     if _FLASH_OFF in os.environ:
         yield
