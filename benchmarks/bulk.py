@@ -1,11 +1,13 @@
-"""Rows a second: by one process of one thread, and by one and two actors of Ray with a thread each.
+"""Rows a second by one and two actors of Ray, a thread each; what a million rows cost.
 
     python benchmarks/bulk.py FOLDER[@VARIANT]... [--rows N] [--tokens N] [--rounds N] [--write P]
 
-The first folder goes through all three, which take turns; the others through one process alone.
-Medians count. A rate is that of the rows between a quarter and 85% of all: before, actors start,
-and towards the end one has nothing left to do. --write puts the tables into a page, between its
-marks, with what a million and a billion rows take at that rate. Takes the extra `bulk`.
+The first folder goes through one process and one and two actors, which take turns, by the clock on
+the wall: it takes two idle cores, and --alone leaves it out. What rows cost is reckoned from new
+tokens a second of processor time, of each folder in one process of one thread. Medians count. A
+rate is that of the rows between a quarter and 85% of all: before, actors start, and towards the end
+one has nothing left to do. --write puts the tables into a page, between its marks. Takes the extra
+`bulk`.
 """
 
 from __future__ import annotations
@@ -14,9 +16,8 @@ import argparse
 import os
 import random
 import statistics
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 from machine import described
 
-from pocketgpt.bulk import Job, RowWorker, map_dataset, map_file
+from pocketgpt.bulk import Job, RowWorker, map_dataset
 
 WORDS = "the cat sat on a mat and looked at the big red dog while rain fell".split()  # noqa: SIM905
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 FIRST, LAST = 0.25, 0.85  # of the rows, between which is measured
+QUIET = {"include_dashboard": False, "log_to_driver": False}
 PRICE = 0.04  # dollars for an hour of a core: an example
 
 
@@ -56,15 +58,15 @@ def rate_of(arrivals: Iterable[tuple[float, int, int]], count: int) -> Rate:
     raise SystemExit("too few rows to measure: more --rows")
 
 
-def alone(job: Job, rows: list[dict[str, Any]]) -> Rate:
-    """Answer rows in this process, as `pocketgpt map` does."""
+def alone(job: Job, rows: list[dict[str, Any]], clock: Callable[[], float]) -> Rate:
+    """Answer rows in this process, as `pocketgpt map` does; `clock` gives seconds."""
     worker = RowWorker(job)
     worker(rows[:2])
 
     def arrivals() -> Iterator[tuple[float, int, int]]:
         for start in range(0, len(rows), job.rows_at_a_time):
             found = worker.answers(rows[start : start + job.rows_at_a_time])
-            yield time.perf_counter(), len(found), sum(one["new_tokens"] for one in found)
+            yield clock(), len(found), sum(one["new_tokens"] for one in found)
 
     return rate_of(arrivals(), len(rows))
 
@@ -83,12 +85,6 @@ def on_ray(job: Job, rows: list[dict[str, Any]], actors: int) -> Rate:
     return rate_of(arrivals(), len(rows))
 
 
-def check_map(job: Job, folder: Path) -> None:
-    """Answer a few rows by the public verb's function, so that what is measured is what runs."""
-    (folder / "rows.jsonl").write_text('{"id": 0, "prompt": "Once"}\n')
-    assert map_file(job, folder / "rows.jsonl", folder / "done.jsonl").errors == 0
-
-
 def job_of(name: str, tokens: int) -> Job:
     """Return the job of FOLDER[@VARIANT], one thread, EOS ignored."""
     folder, _, variant = name.partition("@")
@@ -104,46 +100,40 @@ def make_rows(count: int) -> list[dict[str, Any]]:
     return [{"id": number, "prompt": text} for number, text in enumerate(texts)]
 
 
-def measure(names: list[str], count: int, tokens: int, rounds: int) -> dict[str, Rate]:
-    """Return the median rate of each way, by what the table calls it."""
-    rows, first = make_rows(count), job_of(names[0], tokens)
+def median(rates: list[Rate]) -> Rate:
+    """Return the median of rates."""
+    return Rate(
+        statistics.median(one.rows for one in rates), statistics.median(one.tokens for one in rates)
+    )
+
+
+def scaling(name: str, count: int, tokens: int, rounds: int) -> str:
+    """Return a table of rows a second by one process and by one and two actors."""
+    rows, job = make_rows(count), job_of(name, tokens)
     found: dict[str, list[Rate]] = {}
     for _ in range(rounds):
-        found.setdefault("one process", []).append(alone(first, rows))
-        for actors in (1, 2):
-            name = f"Ray, {actors} actor{'s' if actors > 1 else ''}"
-            found.setdefault(name, []).append(on_ray(first, rows, actors))
-    for name in names[1:]:
-        few = rows[: max(count // 8, 4 * first.rows_at_a_time)]
-        label = f"one process, {Path(name).name}"
-        found[label] = [alone(job_of(name, tokens), few) for _ in range(rounds)]
-    return {
-        name: Rate(
-            statistics.median(one.rows for one in each),
-            statistics.median(one.tokens for one in each),
-        )
-        for name, each in found.items()
-    }
-
-
-def tables(found: dict[str, Rate], names: list[str], tokens: int) -> str:
-    """Return the two tables in Markdown."""
-    one = found["Ray, 1 actor"].rows
+        found.setdefault("one process", []).append(alone(job, rows, time.perf_counter))
+        found.setdefault("Ray, 1 actor", []).append(on_ray(job, rows, 1))
+        found.setdefault("Ray, 2 actors", []).append(on_ray(job, rows, 2))
+    one = median(found["Ray, 1 actor"]).rows
     lines = ["| | rows/s | new tokens/s | to one actor |", "|---|---|---|---|"]
-    for name in ("one process", "Ray, 1 actor", "Ray, 2 actors"):
-        rate = found[name]
-        lines.append(f"| {name} | {rate.rows:.1f} | {rate.tokens:.0f} | {rate.rows / one:.2f} |")
-    head = "| model | new tokens/s, a core | a million rows | a billion rows |"
-    lines += ["", head, "|---|---|---|---|"]
-    whole = [Path(names[0]).name, *(Path(name).name for name in names[1:])]
-    rates = [found["Ray, 2 actors"].tokens / 2]
-    rates += [found[f"one process, {name}"].tokens for name in whole[1:]]
-    for name, rate_each in zip(whole, rates, strict=True):
-        costs = [count * tokens / rate_each / 3600 for count in (1_000_000, 1_000_000_000)]
-        said = [f"{hours:,.0f} core hours, {hours * PRICE:,.2f} $" for hours in costs]
-        lines.append(f"| {name} | {rate_each:.0f} | {' | '.join(said)} |")
-    machine = described(1)
-    lines += ["", f"{machine['processor']}, {machine['cores']} cores, {machine['date']}."]
+    for way, rate in ((way, median(rates)) for way, rates in found.items()):
+        lines.append(f"| {way} | {rate.rows:.1f} | {rate.tokens:.0f} | {rate.rows / one:.2f} |")
+    return "\n".join(lines)
+
+
+def costs(names: list[str], count: int, tokens: int, rounds: int) -> str:
+    """Return a table of what a million and a billion rows take."""
+    head = "| model | new tokens/s of a core | a million rows | a billion rows |"
+    lines = [head, "|---|---|---|---|"]
+    for name in names:
+        job = job_of(name, tokens)
+        rows = make_rows(max(count // 4, 4 * job.rows_at_a_time))
+        rate = median([alone(job, rows, time.process_time) for _ in range(rounds)]).tokens
+        hours = [many * tokens / rate / 3600 for many in (1_000_000, 1_000_000_000)]
+        said = [f"{each:,.1f} core hours, {each * PRICE:,.2f} $" for each in hours]
+        model = f"{Path(job.folder).name}, {job.loading['variant']}"
+        lines.append(f"| {model} | {rate:.0f} | {' | '.join(said)} |")
     return "\n".join(lines)
 
 
@@ -154,20 +144,21 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2560)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--alone", action="store_true", help="without Ray: no idle cores needed")
     parser.add_argument("--write", type=Path, metavar="PAGE")
     given = parser.parse_args()
-    ray.init(
-        address="local", num_cpus=4, object_store_memory=100 * 2**20, include_dashboard=False,
-        log_to_driver=False,
-    )  # fmt: skip
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            check_map(job_of(given.folders[0], given.tokens), Path(scratch))
-        found = measure(given.folders, given.rows, given.tokens, given.rounds)
-    finally:
-        ray.shutdown()
-    text = tables(found, given.folders, given.tokens)
+    settings = given.rows, given.tokens, given.rounds
+    parts = [costs(given.folders, *settings)]
+    if not given.alone:
+        ray.init(address="local", num_cpus=4, object_store_memory=100 * 2**20, **QUIET)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        try:
+            parts.insert(0, scaling(given.folders[0], *settings))
+        finally:
+            ray.shutdown()
+    machine = described(1)
+    parts.append(f"{machine['processor']}, {machine['cores']} cores, {machine['date']}.")
+    text = "\n\n".join(parts)
     print(text)
     if given.write:
         before, _, rest = given.write.read_text("utf-8").partition(BEGIN)

@@ -44,8 +44,9 @@ $(SERVER)/.installed: pyproject.toml
 test-bulk: build/pocket-tales/onnx/model.onnx $(BULK)/.installed ## answer rows on a Ray cluster of three nodes, killing a node, an actor and the driver; on Spark; Parquet
 	RAY_USAGE_STATS_ENABLED=0 $(BULK)/bin/python -m pytest -p no:cacheprovider tests/cluster $(ARGS)
 
-bench-bulk: build/pocket-tales/onnx/model.onnx $(BULK)/.installed ## rows a second by one process and by one and two Ray actors of a thread each; write docs/howto/bulk.md
-	RAY_USAGE_STATS_ENABLED=0 $(BULK)/bin/python benchmarks/bulk.py build/pocket-tales --write docs/howto/bulk.md $(ARGS)
+bench-bulk: build/pocket-tales/onnx/model_q4.onnx build/gpt2 $(BULK)/.installed ## rows a second by one and two Ray actors of a thread each, and what a million rows cost; write docs/howto/bulk.md
+	RAY_USAGE_STATS_ENABLED=0 $(BULK)/bin/python benchmarks/bulk.py build/pocket-tales build/pocket-tales@q8 build/gpt2@q8 \
+		--write docs/howto/bulk.md $(ARGS)
 
 $(BULK)/.installed: pyproject.toml
 	$(install) 'pyspark>=4,<5' pytest -e '.[bulk,cli]'
