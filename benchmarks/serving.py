@@ -217,6 +217,8 @@ def measure_ours(options: Any, folder: str, variant: str) -> str:
     command += ["--variant", picked] if picked else []
     if options.threads:
         command += ["--threads", str(options.threads)]
+    if options.prefix_cache is not None:
+        command += ["--prefix-cache", str(options.prefix_cache)]
     with server(command, port, "/health") as pid:
         found = asyncio.run(load(port, "model", kinds, options, pid))
         time.sleep(1)
@@ -275,6 +277,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--prefix-cache", type=int, help="MB, as serve takes it")
     parser.add_argument("--quick", action="store_true", help="15 seconds")
     parser.add_argument("--gguf", help="the same model for llama.cpp")
     parser.add_argument("--llama", help="a Python that has llama-cpp-python[server]")
