@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,24 +65,24 @@ def test_wide_models_get_the_largest_that_cost_little(
 
 
 def test_what_a_size_costs_decides(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between what blocks of 64 and of 128 diverge by, 64 are taken."""
-    held_out: dict[int, float] = {}
+    """Between what blocks of 64 and of 128 diverge by, 64 are taken.
+
+    By how much is told, not measured: of random weights it is so little that the processor's
+    rounding of what is multiplied decides.
+    """
+    diverged = [0.02, 0.01]  # by blocks of 128, which are tried first, and of 64
     original = Reference.figures
 
-    def noted(reference: Reference, name: str, graph: Graph) -> dict[str, float]:
+    def told(reference: Reference, name: str, graph: Graph) -> dict[str, float]:
         found = original(reference, name, graph)
-        held_out.setdefault(len(held_out), math.expm1(found["kl_mean"]))
-        return found
+        return {**found, "kl_mean": diverged.pop(0)} if diverged else found
 
-    monkeypatch.setattr(Reference, "figures", noted)
+    monkeypatch.setattr(Reference, "figures", told)
     monkeypatch.setattr(blocks, "WIDE", 64)
-    monkeypatch.setattr(blocks, "MOST_LOST", {4: 0.0})
-    quantize(model_folder, ["q4"], accept_loss=True)
-    of_128, of_64 = held_out[0], held_out[1]
-    assert of_64 < of_128
-    monkeypatch.setattr(blocks, "MOST_LOST", {4: (of_64 + of_128) / 2})
+    monkeypatch.setattr(blocks, "MOST_LOST", {4: 0.015})
     (report,) = quantize(model_folder, ["q4"], accept_loss=True)
     assert report.variant.block_size == 64
+    assert diverged == []
 
 
 def test_several_variants_have_their_own(

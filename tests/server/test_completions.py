@@ -355,7 +355,10 @@ def test_chat_is_written_by_the_template(client: Client, tiny: pocketgpt.Model) 
     assert "".join(piece["delta"].get("content", "") for piece in pieces) == made.text
     told = [one for piece in pieces if piece["logprobs"] for one in piece["logprobs"]["content"]]
     assert [one["token"] for one in told] == [one["token"] for one in content]
-    assert [one["logprob"] for one in told] == pytest.approx([s.logprob for s in made.logprobs])
+    # Behind a prompt of which all but one token is remembered, which rounds otherwise.
+    assert [one["logprob"] for one in told] == pytest.approx(
+        [s.logprob for s in made.logprobs], abs=1e-5
+    )
     assert pieces[-1]["finish_reason"] == "length"
 
 
