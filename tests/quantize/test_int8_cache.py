@@ -41,7 +41,8 @@ def cached(exported: Path, scales: CacheScales, tmp_path_factory: pytest.TempPat
     """Its fp32 graph with an 8-bit cache."""
     target = tmp_path_factory.mktemp("cached") / "graph.onnx"
     write_int8_cache_graph(exported / variant_path("fp32"), scales, target)
-    return open_graph(target, read_config(exported), weights_folder=exported / "onnx")
+    folder = exported / "onnx"
+    return open_graph(target, read_config(exported), weights_folder=folder, int8_cache=True)
 
 
 @pytest.fixture

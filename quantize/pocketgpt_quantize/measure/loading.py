@@ -11,7 +11,12 @@ from pocketgpt.folder.config import ModelConfig
 
 
 def open_sparingly(
-    path: Path, config: ModelConfig, bits: Mapping[str, int], weights_folder: Path | None = None
+    path: Path,
+    config: ModelConfig,
+    bits: Mapping[str, int],
+    weights_folder: Path | None = None,
+    *,
+    int8_cache: bool = False,
 ) -> Graph:
     """Open a graph; float weights with no second copy laid out for speed.
 
@@ -20,7 +25,10 @@ def open_sparingly(
         config: the model's shape.
         bits: of its weights, by name.
         weights_folder: where those lie, if not beside it.
+        int8_cache: whether it keeps keys and values in 8 bits.
     """
     trim_heap()
     sparing = min(bits.values(), default=32) > KERNELS_OWN
-    return open_graph(path, config, sparing=sparing, weights_folder=weights_folder)
+    return open_graph(
+        path, config, sparing=sparing, weights_folder=weights_folder, int8_cache=int8_cache
+    )

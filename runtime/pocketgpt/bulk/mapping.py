@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from ..errors import OptionError
@@ -16,7 +15,7 @@ from ..folder.atomic import locked
 from ..folder.file_record import sha256
 from .job import ERROR, Job, row_id
 from .journal import Journal
-from .rows import RowFile, is_parquet, row_file, write_rows
+from .rows import RowFile, is_parquet, parts, row_file, write_rows
 from .worker import RowWorker
 
 
@@ -107,7 +106,7 @@ def _answer(
     left = rows.rows(journal.done)
     if progress:
         progress(journal.done, count)
-    while part := [*islice(left, worker.job.rows_at_a_time)]:
+    for part in parts(left, worker.job.rows_at_a_time):
         journal.append(worker.answers(part, journal.done))
         if progress:
             progress(journal.done, count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import OptionError, one_line
 from ..extras import needs_extra
+from ..folder.json_file import finite
 from .columns import added, arrow_schema
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class JsonLines(RowFile):
         with needs_extra("bulk"):
             import pyarrow as pa
         found = pa.schema([])
-        for part in _parts(self.rows(), READ):
+        for part in parts(self.rows(), READ):
             try:
                 own = pa.Table.from_pylist([*part]).schema
                 found = pa.unify_schemas([found, own], promote_options="permissive")
@@ -82,7 +82,7 @@ class JsonLines(RowFile):
         """Yield rows, a column that one lacks null."""
         import pyarrow as pa
 
-        for part in _parts(self.rows(), READ):
+        for part in parts(self.rows(), READ):
             yield pa.RecordBatch.from_pylist([*part], schema=schema)
 
 
@@ -211,7 +211,7 @@ def json_line(fields: Row) -> bytes:
     except UnicodeEncodeError:  # half a pair of surrogates, as a row may hold it
         return f"{json.dumps(fields, default=str)}\n".encode()
     except ValueError:  # a number that is none
-        return json_line(_finite(fields))
+        return json_line(finite(fields))
 
 
 def _object(line: bytes) -> Row:
@@ -222,14 +222,6 @@ def _object(line: bytes) -> Row:
     if not isinstance(fields, dict):
         raise ValueError("should be an object: a row by its columns")
     return fields
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _refuse_constant(name: str) -> Any:
@@ -243,7 +235,8 @@ def _opened(path: Path) -> BinaryIO:
         raise OptionError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _parts(rows: Iterator[Row], size: int) -> Iterator[Sequence[Row]]:
+def parts(rows: Iterator[Row], size: int) -> Iterator[Sequence[Row]]:
+    """Yield rows so many at a time."""
     while part := [*islice(rows, size)]:
         yield part
 

@@ -7,12 +7,12 @@ after another, and those that are generated together are what each is alone (fp3
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OptionError, PocketGPTError
+from ..folder.json_file import finite
 from ..generation.request import Request, jobs_of, resolve_prompt, slots_for
 from ..generation.scheduler import AnyJob
 from ..generation.sequence import TokenSequence
@@ -133,10 +133,10 @@ def _as_columns(text: TokenSequence) -> Answer:
 def _score(model: Model, job: Job, row: Row) -> Answer:
     found = model.score(row.text(job.text_column), adapter=job.adapter, **job.options)
     return {
-        "log_prob": _finite(float(found.log_probs.sum(dtype="float64"))),
+        "log_prob": finite(float(found.log_probs.sum(dtype="float64"))),
         "scored_tokens": len(found.log_probs),
-        "perplexity": _finite(found.perplexity),
-        "bits_per_byte": _finite(found.bits_per_byte),
+        "perplexity": finite(found.perplexity),
+        "bits_per_byte": finite(found.bits_per_byte),
     }
 
 
@@ -157,11 +157,6 @@ def _choose(model: Model, job: Job, row: Row) -> Answer:
         raise OptionError(f"{job.choices_column!r} should be a list of strings")
     found = model.choose(prompt, choices, adapter=job.adapter, **job.options)
     return {"choice": found.text, "choice_index": found.index, "scores": [*found.scores]}
-
-
-def _finite(value: float) -> float | None:
-    """Return what JSON can say of a number: None where it is infinite."""
-    return value if math.isfinite(value) else None
 
 
 _ALONE: Mapping[Task, Callable[[Model, Job, Row], Answer]] = {

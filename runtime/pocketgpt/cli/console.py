@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ..folder.json_file import finite
 from ..folder.manifest import Manifest
 
 _FIGURES = (
@@ -65,16 +65,7 @@ def print_json(result: Any) -> None:
     """
     several = isinstance(result, list)
     fields = [dataclasses.asdict(one) for one in result] if several else dataclasses.asdict(result)
-    print(json.dumps(_finite(fields), ensure_ascii=False, indent=2, allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    """Return what JSON can say of a value: None in the place of numbers that are not finite."""
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json.dumps(finite(fields), ensure_ascii=False, indent=2, allow_nan=False))
 
 
 def variants_table(manifest: Manifest) -> Table:

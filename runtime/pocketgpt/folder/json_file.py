@@ -1,8 +1,10 @@
-"""JSON files: writing one, and reading one that may hold anything, in a line whatever is wrong."""
+"""JSON: writing what it can say, and reading files that may hold anything, errors in a line."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,15 @@ def read_json_object(
 def json_text(content: Any) -> str:
     """Return what a JSON file of ours says."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """Return what JSON can say of a value: None in the place of numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_bounded(path: Path | StoredFile, largest: int = LARGEST) -> str:
