@@ -1,7 +1,7 @@
 """Many clients at one server: answers, memory, slots, time to the first token, gaps between tokens.
 
     python benchmarks/serving.py FOLDER [--variant V]... [--clients 64] [--seconds 120] [--quick]
-        [--exact FOLDER] [--gguf FILE [--llama PYTHON] [--llama-server PROGRAM]]
+        [--exact FOLDER] [--prefix-cache MB] [--gguf FILE [--llama PYTHON] [--llama-server PROGRAM]]
         [--write docs/serving.md]
 
 Clients on loopback ask one after another for streams of mixed prompts and lengths, greedily; one in
@@ -31,6 +31,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -244,28 +245,47 @@ def compare(model: pocketgpt.Model, kinds: list[Asked], found: Found, *, exact: 
     assert not (exact and wrong), "fp32 answers differ from those given alone"
 
 
-def measure_llama(options: Any, kinds: list[Asked]) -> str:
-    """Load llama-cpp-python's server; return its row."""
+def measure_other(
+    options: Any, kinds: list[Asked], name: str, command: list[str], flags: str, ready: str
+) -> str:
+    """Load another server over the GGUF file; return its row.
+
+    Args:
+        options: the command line.
+        kinds: the requests.
+        name: what the row calls it.
+        command: what starts it.
+        flags: those for threads, each.
+        ready: the path that answers once it serves.
+    """
     port = free_port()
-    command = [options.llama, "-m", "llama_cpp.server", "--model", options.gguf]
-    command += ["--port", str(port), "--interrupt_requests", "False", "--n_ctx", "0"]
-    if options.threads:
-        command += ["--n_threads", str(options.threads), "--n_threads_batch", str(options.threads)]
-    with server(command, port, "/v1/models") as pid:
+    command = [*command, "--model", options.gguf, "--port", str(port)]
+    for flag in flags.split() if options.threads else ():
+        command += [flag, str(options.threads)]
+    with server(command, port, ready) as pid:
         found = asyncio.run(load(port, "model", kinds, options, pid))
-    return row(f"llama-cpp-python, {Path(options.gguf).stem}", found)
+    return row(name.format(Path(options.gguf).stem), found)
 
 
-def measure_llama_server(options: Any, kinds: list[Asked], context: int) -> str:
-    """Load llama.cpp's own server, with as many slots as ours; return its row."""
-    port = free_port()
-    command = [options.llama_server, "--model", options.gguf, "--port", str(port)]
-    command += ["--parallel", str(options.slots), "--ctx-size", str(options.slots * context)]
-    if options.threads:
-        command += ["--threads", str(options.threads)]
-    with server(command, port, "/health") as pid:
-        found = asyncio.run(load(port, "model", kinds, options, pid))
-    return row(f"llama.cpp's, {Path(options.gguf).stem}, {options.slots} slots", found)
+def others(options: Any) -> list[str]:
+    """Load the other servers that were named; return their rows."""
+    if not options.gguf:
+        return []
+    model = pocketgpt.load(options.folder, threads=options.threads)
+    context, rows = model.config.n_positions, []
+    measure = partial(measure_other, options, requests(model, context))
+    del model
+    if options.llama:
+        command = [options.llama, "-m", "llama_cpp.server", "--interrupt_requests", "False"]
+        command += ["--n_ctx", "0"]
+        flags = "--n_threads --n_threads_batch"
+        rows.append(measure("llama-cpp-python, {}", command, flags, "/v1/models"))
+    if options.llama_server:
+        command = [options.llama_server, "--parallel", str(options.slots)]
+        command += ["--ctx-size", str(options.slots * context)]
+        name = f"llama.cpp's, {{}}, {options.slots} slots"
+        rows.append(measure(name, command, "--threads", "/health"))
+    return rows
 
 
 def main() -> None:
@@ -287,14 +307,7 @@ def main() -> None:
     options.seconds = 15 if options.quick else options.seconds
     rows = [measure_ours(options, options.exact, "fp32")] if options.exact else []
     rows += [measure_ours(options, options.folder, one) for one in options.variant or ["default"]]
-    model = pocketgpt.load(options.folder, threads=options.threads)
-    context = model.config.n_positions
-    kinds = requests(model, context)
-    del model
-    if options.gguf and options.llama:
-        rows.append(measure_llama(options, kinds))
-    if options.gguf and options.llama_server:
-        rows.append(measure_llama_server(options, kinds, context))
+    rows += others(options)
     table = "\n".join([HEAD, *rows])
     said = f"{options.clients} clients, {options.seconds:.0f} seconds, {pocketgpt.__version__}"
     print(f"{table}\n\n{said}")
