@@ -24,8 +24,9 @@ ASKED = 8  # requests: both workers get some
 def shared_once(pid: int) -> float:
     """Return the MB of a process and of those that it started."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    found = [Path(f"/proc/{one}/smaps_rollup").read_text() for one in (pid, *children)]
-    return sum(int(re.search(r"^Pss:\s+(\d+)", text, re.M)[1]) for text in found) / 1024  # type: ignore[index]
+    texts = [Path(f"/proc/{one}/smaps_rollup").read_text() for one in (pid, *children)]
+    kilobytes = [int(size) for text in texts for size in re.findall(r"^Pss:\s+(\d+)", text, re.M)]
+    return sum(kilobytes) / 1024
 
 
 def measure(folder: str, options: list[str], workers: int) -> float:
