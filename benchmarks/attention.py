@@ -1,11 +1,12 @@
-"""ONNX Runtime's tiled attention against whole products, on caches of float32 and of 8 bits.
+"""ONNX Runtime's two ways to attend, tiles and whole products, against the choice between them.
 
     python benchmarks/attention.py FOLDER [--variant V]... [--rounds N] [--threads N]
 
-Both are opened in one process, by ORT_GQA_DISABLE_FLASH_ATTENTION, which kernels read when they are
-made, and take turns on the same tokens. A figure is how many times as long the tiled way takes:
-the median over the rounds, and the least and the greatest. *step after N* is a step's median time
-behind a prompt of N tokens, *prompt of N* that prompt's. The table is Markdown.
+All three are opened in one process, the graph as it lies there by ORT_GQA_DISABLE_FLASH_ATTENTION,
+which kernels read when they are made, and take turns on the same tokens. A figure is how many times
+as long a way takes as the one that runs: the median over the rounds, and the least and the
+greatest. *step after N* is a step's median time behind a prompt of N tokens, *prompt of N* that
+prompt's. The table is Markdown.
 """
 
 from __future__ import annotations
@@ -18,25 +19,28 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+from machine import open_decoder
 
 import pocketgpt
 
 LENGTHS = (32, 512, 900)
 STEPS = 32
+TOKENS = 1000  # of the vocabulary, to draw from
 Cache = Literal["float", "int8"]
+WAYS = {"tiles": "0", "whole products": "1"}
 
 
 def opened(
-    folder: Path, variant: str, cache: Cache, threads: int | None, off: str
-) -> pocketgpt.Model:
-    """Load a variant, its tiled attention off (1) or on (0)."""
-    os.environ["ORT_GQA_DISABLE_FLASH_ATTENTION"] = off
-    return pocketgpt.load(folder, variant, kv_cache=cache, threads=threads)
+    folder: Path, variant: str, cache: Cache, threads: int | None, way: str | None
+) -> pocketgpt.Decoder:
+    """Open a variant that attends one way; None for the one that `load` chooses."""
+    os.environ["ORT_GQA_DISABLE_FLASH_ATTENTION"] = WAYS.get(way or "", "0")
+    return open_decoder(folder, variant, cache, threads, tuned=way is None)
 
 
-def timed(model: pocketgpt.Model, ids: list[int]) -> tuple[float, float]:
+def timed(decoder: pocketgpt.Decoder, ids: list[int]) -> tuple[float, float]:
     """Return the seconds of a prompt, and of a step behind it."""
-    decoder = model.new_decoder(1)
+    decoder.rewind(0)
     decoder.reserve(len(ids) + STEPS)
     begun = time.perf_counter()
     token = int(decoder.prefill(ids).argmax())
@@ -50,17 +54,18 @@ def timed(model: pocketgpt.Model, ids: list[int]) -> tuple[float, float]:
 
 def ratios(
     folder: Path, variant: str, cache: Cache, rounds: int, threads: int | None
-) -> dict[str, list[float]]:
-    """Return what the tiled way takes of the other's time, by figure and round."""
-    whole, tiled = (opened(folder, variant, cache, threads, off) for off in "10")
-    random, found = np.random.default_rng(0), dict[str, list[float]]()
+) -> dict[tuple[str, str], list[float]]:
+    """Return what each way takes of the chosen one's time, by way and figure, round by round."""
+    decoders = {way: opened(folder, variant, cache, threads, way) for way in (None, *WAYS)}
+    random, found = np.random.default_rng(0), dict[tuple[str, str], list[float]]()
     for number in range(rounds + 1):
         for length in LENGTHS:
-            ids = random.integers(0, whole.config.vocab_size, length).tolist()
-            pairs = zip(timed(tiled, ids), timed(whole, ids), strict=True)
-            for name, (ours, theirs) in zip(("prompt of", "step after"), pairs, strict=True):
-                if number:  # the first round warms up
-                    found.setdefault(f"{name} {length}", []).append(ours / theirs)
+            ids = random.integers(0, TOKENS, length).tolist()
+            times = {way: timed(decoder, ids) for way, decoder in decoders.items()}
+            for way in WAYS if number else ():  # the first round warms up
+                pairs = zip(times[way], times[None], strict=True)
+                for name, (its, chosen) in zip(("prompt of", "step after"), pairs, strict=True):
+                    found.setdefault((way, f"{name} {length}"), []).append(its / chosen)
     return found
 
 
@@ -77,13 +82,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="the physical cores by default")
     given = parser.parse_args()
     names = [f"{name} {length}" for name in ("step after", "prompt of") for length in LENGTHS]
-    print("| variant | cache | " + " | ".join(names) + " |")
-    print("|---|---|" + "---|" * len(names))
+    print("| variant | cache | way | " + " | ".join(names) + " |")
+    print("|---|---|---|" + "---|" * len(names))
     for cache in get_args(Cache):
         for variant in given.variant or ["q8", "int8", "q4"]:
             found = ratios(given.folder, variant, cache, given.rounds, given.threads)
-            cells = [spread(found[name]) for name in names]
-            print(f"| {variant} | {cache} | " + " | ".join(cells) + " |", flush=True)
+            for way in WAYS:
+                cells = [spread(found[way, name]) for name in names]
+                print(f"| {variant} | {cache} | {way} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

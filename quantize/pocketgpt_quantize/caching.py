@@ -46,7 +46,7 @@ class CachedGraph:
     def open(self) -> Graph:
         """Open it."""
         path = self.staging / self.record.path
-        return open_sparingly(path, self.config, self.bits, self.weights_folder, int8_cache=True)
+        return open_sparingly(path, self.config, self.bits, self.weights_folder)
 
 
 def add_int8_caches(

@@ -42,7 +42,7 @@ def cached(exported: Path, scales: CacheScales, tmp_path_factory: pytest.TempPat
     target = tmp_path_factory.mktemp("cached") / "graph.onnx"
     write_int8_cache_graph(exported / variant_path("fp32"), scales, target)
     folder = exported / "onnx"
-    return open_graph(target, read_config(exported), weights_folder=folder, int8_cache=True)
+    return open_graph(target, read_config(exported), weights_folder=folder, tuned=True)
 
 
 @pytest.fixture

@@ -15,20 +15,15 @@ def open_sparingly(
     config: ModelConfig,
     bits: Mapping[str, int],
     weights_folder: Path | None = None,
-    *,
-    int8_cache: bool = False,
 ) -> Graph:
-    """Open a graph; float weights with no second copy laid out for speed.
+    """Open a graph as it will run; float weights with no second copy laid out for speed.
 
     Args:
         path: the .onnx file, wherever it lies.
         config: the model's shape.
         bits: of its weights, by name.
         weights_folder: where those lie, if not beside it.
-        int8_cache: whether it keeps keys and values in 8 bits.
     """
     trim_heap()
     sparing = min(bits.values(), default=32) > KERNELS_OWN
-    return open_graph(
-        path, config, sparing=sparing, weights_folder=weights_folder, int8_cache=int8_cache
-    )
+    return open_graph(path, config, sparing=sparing, weights_folder=weights_folder, tuned=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import ModelFolderError
 from ..folder.files import StoredFile
+from .attention import with_chosen_attention
 from .elsewhere import with_weights_in
 from .ragged import with_query_lengths
 
@@ -14,7 +15,7 @@ _LARGEST = 2**31 - 1  # bytes of a protocol buffer
 
 
 def form_of(
-    graph: StoredFile, weights: StoredFile | None, ragged: bool
+    graph: StoredFile, weights: StoredFile | None, tuned: bool, heads: int
 ) -> tuple[bytes | None, Path | None]:
     """Return a graph's bytes, and the folder of its weights; nothing where its file will do.
 
@@ -24,14 +25,15 @@ def form_of(
     Args:
         graph: the .onnx file.
         weights: the file of its weights; None for the one beside it.
-        ragged: whether it is to take rows of different lengths, where it can: steps and chunks are
-            bit-equal to the plain graph's, and take as long.
+        tuned: whether it is to take rows of different lengths, and its attention to go the faster
+            way, where they can.
+        heads: how many each attention has.
 
     Raises:
         ModelFolderError: it is a part of a package, and damaged.
     """
     elsewhere = graph.is_part or _is_linked(graph.path)
-    if not graph.is_part and (not ragged or (elsewhere and weights is None)):
+    if not graph.is_part and (not tuned or (elsewhere and weights is None)):
         return None, None
     try:
         content, folder = _read(graph), graph.path.parent
@@ -43,9 +45,11 @@ def form_of(
             raise
         return None, None  # ONNX Runtime knows how to say it
     try:
-        return (with_query_lengths(content) if ragged else content), folder
+        if tuned:
+            content = with_chosen_attention(with_query_lengths(content), heads)
     except ModelFolderError:  # it is portable, or damaged
         return (content, folder) if graph.is_part else (None, None)
+    return content, folder
 
 
 def _is_linked(path: Path) -> bool:

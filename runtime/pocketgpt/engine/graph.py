@@ -220,9 +220,8 @@ def open_variant(
         threads=running.threads,
         sparing=running.low_memory and min(opened.record.bits.values(), default=32) > KERNELS_OWN,
         adapters=opened.adapters,
-        ragged=True,
+        tuned=True,
         strict=running.strict,
-        int8_cache=opened.int8_cache,
         begun=begun,
     )
     opened.check_kind(graph.contract.kind)
@@ -246,10 +245,9 @@ def open_graph(
     sparing: bool = False,
     profile: Path | None = None,
     adapters: bool = False,
-    ragged: bool = False,
+    tuned: bool = False,
     weights_folder: Path | None = None,
     strict: bool = False,
-    int8_cache: bool = False,
     begun: Callable[[], object] | None = None,
 ) -> Graph:
     """Open a graph, in a model folder or bare.
@@ -263,11 +261,11 @@ def open_graph(
         sparing: whether to take less memory rather than less time.
         profile: where to write ONNX Runtime's profile, as the beginning of a file's name.
         adapters: whether the graph has places for adapters.
-        ragged: whether to let rows have chunks of different lengths, where it can be.
+        tuned: whether to let rows have chunks of different lengths, and attention go the faster
+            way, where that can be: in memory, and on the CPU.
         weights_folder: where the file of its weights lies, by the name that the graph has for it,
             if not beside it.
         strict: as for `pocketgpt.load`.
-        int8_cache: whether it keeps keys and values in 8 bits.
         begun: called as ONNX Runtime begins, which soon goes on without Python's lock.
 
     Raises:
@@ -276,7 +274,8 @@ def open_graph(
         ModelFolderError: ONNX Runtime cannot load the graph, or it is not what `config` says.
     """
     file = stored(path)
-    content, folder = form_of(file, weights, ragged and takes_query_lengths(provider))
+    tuned = tuned and takes_query_lengths(provider)
+    content, folder = form_of(file, weights, tuned, config.n_head)
     if weights_folder is not None:
         content, folder = content or file.path.read_bytes(), weights_folder
     if begun:
@@ -290,7 +289,6 @@ def open_graph(
         weights_folder=folder,
         name=file.label,
         strict=strict,
-        whole_attention=int8_cache,
     )
     graph = Graph(session, config, file, adapters=adapters, provider=provider)
     check_used(graph.assignment, find_provider(provider).name, config.n_layer, file)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from .threads import physical_cores
 
 MOST_THREADS = 4096  # ONNX Runtime makes as many as it is told, and dies of too many
 _ERRORS_ONLY = 3
-_FLASH_OFF = "ORT_GQA_DISABLE_FLASH_ATTENTION"
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -35,7 +32,6 @@ def open_session(
     weights_folder: Path | None = None,
     name: Path | None = None,
     strict: bool = False,
-    whole_attention: bool = False,
 ) -> ort.InferenceSession:
     """Open a graph.
 
@@ -49,7 +45,6 @@ def open_session(
         weights_folder: where the weights' file lies, for a graph that comes as bytes.
         name: what to call a graph that comes as bytes.
         strict: whether a node that the provider leaves to the CPU is an error.
-        whole_attention: whether the CPU's attention is to compute whole products, not tile by tile.
 
     Raises:
         OptionError: `threads` is no whole number from 1 to 4096, or the provider cannot be read.
@@ -67,8 +62,7 @@ def open_session(
         options = _options(found, threads, profile, sparing, weights_folder)
         if alone:
             options.add_session_config_entry(NO_CPU, "1")
-        with _whole_attention() if whole_attention else nullcontext():
-            return _open(graph, options, found, where)
+        return _open(graph, options, found, where)
 
     if found.is_cpu:
         return open_once()
@@ -132,23 +126,6 @@ def _open(
                 f"provider {found.name!r} cannot run {where}: {reason(error)}"
             ) from error
         raise ModelFolderError(f"ONNX Runtime cannot load {where}: {reason(error)}") from error
-
-
-@contextmanager
-def _whole_attention() -> Iterator[None]:
-    """Let a session's attention kernels compute whole products, unless the variable says otherwise.
-
-    The CPU's tiled way (flash) reads a float cache faster, and one of 8 bits slower. Kernels read
-    the variable when they are made; other sessions of the process are not to know.
-    """
-    if _FLASH_OFF in os.environ:
-        yield
-        return
-    os.environ[_FLASH_OFF] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(_FLASH_OFF, None)
 
 
 def run_bound(

@@ -94,7 +94,7 @@ def profile(
             provider=provider,
             threads=threads,
             profile=Path(scratch) / "profile",
-            int8_cache=opened.int8_cache,
+            tuned=True,
         )
         for _ in range(2):  # the first time allocates: only the second counts
             decoder = graph.decoder()
