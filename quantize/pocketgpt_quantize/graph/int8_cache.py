@@ -51,7 +51,7 @@ def write_int8_cache_graph(source: Path, scales: CacheScales, target: Path) -> N
     attentions = [node for node in graph if node.op_type == ATTENTION]
     if len(attentions) != len(scales.keys):
         raise QuantizationError(f"{source} has {len(attentions)} attentions; export it again")
-    common = _Common.of(graph)
+    common = _Common.of(graph, scales.keys.shape[1])
     for layer, node in enumerate(attentions):
         pair = (scales.keys[layer], scales.values[layer])
         _branch(
@@ -83,33 +83,31 @@ class _Common:
 
     few: ir.Value
     past: ir.Value  # [1], of the first row: the only one where any are there
-    zero: ir.Value
+    begin: ir.Value
     axis: ir.Value
-    end: ir.Value
-    low: ir.Value
-    high: ir.Value
+    one: ir.Value
+    middle: ir.Value
+    by_head: ir.Value  # a shape
 
     @classmethod
-    def of(cls, graph: ir.Graph) -> _Common:
+    def of(cls, graph: ir.Graph, heads: int) -> _Common:
         given = {value.name: value for value in graph.inputs}
 
         def whole(name: str, *numbers: int) -> ir.Value:
             return add_initializer(graph, f"cache.{name}", np.array(numbers, np.int64))
 
-        zero, most = whole("zero", 0), whole("most", MOST_IN_PLACE)
+        begin, most = whole("begin", 0), whole("most", MOST_IN_PLACE)
         tokens = ir.node("Shape", [given[INPUT_IDS]], {"start": 1, "end": 2})
         few = ir.node("LessOrEqual", [tokens.outputs[0], most])
         flat = ir.node("Reshape", [given[POSITION_IDS], whole("flat", -1)])
-        past = ir.node("Gather", [flat.outputs[0], zero])
+        past = ir.node("Gather", [flat.outputs[0], begin])
         for node, name in ((few, "few"), (past, "past")):
             node.outputs[0].name = f"cache.{name}"
         graph.insert_before(graph[0], [tokens, few, flat, past])
-        low, high = (
-            add_initializer(graph, f"cache.{name}", np.array(number, np.float32))
-            for name, number in (("low", -LARGEST - 1), ("high", LARGEST))
-        )
-        end = whole("end", np.iinfo(np.int64).max)
-        return cls(few.outputs[0], past.outputs[0], zero, whole("axis", 2), end, low, high)
+        one = add_initializer(graph, "cache.one", np.array(1, np.float32))
+        middle = add_initializer(graph, "cache.middle", np.array(0, np.int8))
+        by_head = whole("by_head", 0, 0, heads, -1)
+        return cls(few.outputs[0], past.outputs[0], begin, whole("axis", 2), one, middle, by_head)
 
 
 def _branch(graph: ir.Graph, node: ir.Node, common: _Common, scales: Sequence[ir.Value]) -> None:
@@ -159,18 +157,19 @@ def _apart(node: ir.Node, common: _Common, scales: Sequence[ir.Value], name: str
     """
     nodes: list[ir.Node] = []
 
-    def add(kind: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
+    def add(kind: str, *inputs: ir.Value | None, **attributes: int | list[int]) -> ir.Value:
         nodes.append(ir.node(kind, inputs, attributes, name=f"{name}.{len(nodes)}"))
         return nodes[-1].outputs[0]
 
     split = ir.node("Split", [node.inputs[0]], {"axis": 2, "num_outputs": 3}, num_outputs=3)
     nodes.append(split)
     query, *new = split.outputs
-    given, past = [add("Mul", query, scales[0])], []
+    given, past, kept = [add("Mul", query, scales[0])], [], []
     for side, stored, scale in zip(new, node.inputs[3:5], scales, strict=True):
-        whole = add("Round", add("Div", side, scale))
-        given.append(add("Clip", whole, common.low, common.high))
-        filled = add("Slice", stored, common.zero, common.past, common.axis)
+        whole = add("QuantizeLinear", add("Div", side, scale), common.one, common.middle)
+        given.append(add("Cast", whole, to=ir.DataType.FLOAT))
+        kept.append(add("Transpose", add("Reshape", whole, common.by_head), perm=[0, 2, 1, 3]))
+        filled = add("Slice", stored, common.begin, common.past, common.axis)
         past.append(add("Cast", filled, to=ir.DataType.FLOAT))
     attend = ir.node(
         ATTENTION,
@@ -181,16 +180,7 @@ def _apart(node: ir.Node, common: _Common, scales: Sequence[ir.Value], name: str
         name=name,
     )
     nodes.append(attend)
-    output = add("Mul", attend.outputs[0], scales[1])
-    kept = [
-        add(
-            "Cast",
-            add("Slice", present, common.past, common.end, common.axis),
-            to=ir.DataType.INT8,
-        )
-        for present in attend.outputs[1:]
-    ]
-    return _way(nodes, [output, *kept], name)
+    return _way(nodes, [add("Mul", attend.outputs[0], scales[1]), *kept], name)
 
 
 def _way(nodes: list[ir.Node], outputs: Sequence[ir.Value], name: str) -> ir.Graph:
