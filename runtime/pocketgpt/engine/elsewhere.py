@@ -17,15 +17,18 @@ from itertools import starmap
 
 from ..errors import ModelFolderError
 from ..folder.files import StoredFile
-from . import protobuf
-
-# Numbers of fields in onnx.proto.
-_GRAPH = 7  # of ModelProto
-_NODE, _INITIALIZER = 1, 5  # of GraphProto
-_ATTRIBUTE = 5  # of NodeProto
-_TENSOR, _SUBGRAPH = 5, 6  # of AttributeProto
-_EXTERNAL_DATA = 13  # of TensorProto
-_KEY, _VALUE = 1, 2  # of StringStringEntryProto
+from .onnx_proto import (
+    ATTRIBUTE_GRAPH,
+    ATTRIBUTE_TENSOR,
+    ENTRY_KEY,
+    ENTRY_VALUE,
+    GRAPH_INITIALIZER,
+    GRAPH_NODE,
+    MODEL_GRAPH,
+    NODE_ATTRIBUTE,
+    TENSOR_EXTERNAL,
+)
+from .protobuf import edited, field, fields
 
 
 def with_weights_in(model: bytes, weights: StoredFile, where: object) -> bytes:
@@ -40,7 +43,7 @@ def with_weights_in(model: bytes, weights: StoredFile, where: object) -> bytes:
         ModelFolderError: it is no graph, or has a weight in another file or beyond the end of this.
     """
     try:
-        return protobuf.edited(model, {_GRAPH: lambda graph: _moved_graph(graph, weights)})
+        return edited(model, {MODEL_GRAPH: lambda graph: _moved_graph(graph, weights)})
     except (IndexError, KeyError, ValueError, RecursionError) as error:
         raise ModelFolderError(
             f"{where} cannot be led to its weights: {error}; copy it again, or make it again"
@@ -55,18 +58,18 @@ def _moved_graph(graph: bytes, weights: StoredFile) -> bytes:
         return _moved_graph(content, weights)
 
     def attribute(content: bytes) -> bytes:
-        return protobuf.edited(content, {_TENSOR: tensor, _SUBGRAPH: subgraph})
+        return edited(content, {ATTRIBUTE_TENSOR: tensor, ATTRIBUTE_GRAPH: subgraph})
 
     def node(content: bytes) -> bytes:
-        return protobuf.edited(content, {_ATTRIBUTE: attribute})
+        return edited(content, {NODE_ATTRIBUTE: attribute})
 
-    return protobuf.edited(graph, {_INITIALIZER: tensor, _NODE: node})
+    return edited(graph, {GRAPH_INITIALIZER: tensor, GRAPH_NODE: node})
 
 
 def _moved_tensor(tensor: bytes, weights: StoredFile) -> bytes:
     """Return a tensor; where its numbers are in a file, with the place where they are now."""
-    parts = [*protobuf.fields(tensor)]
-    entries = [_entry(content) for number, content, _ in parts if number == _EXTERNAL_DATA]
+    parts = [*fields(tensor)]
+    entries = [_entry(content) for number, content, _ in parts if number == TENSOR_EXTERNAL]
     if not entries:
         return tensor
     said = dict(entries)
@@ -77,16 +80,16 @@ def _moved_tensor(tensor: bytes, weights: StoredFile) -> bytes:
         raise ValueError(f"one ends at byte {begin + length:,}, beyond their end")
     said |= {b"location": os.fsencode(weights.path.name)}
     said |= {b"offset": str(weights.begin + begin).encode()}
-    others = [whole for number, _, whole in parts if number != _EXTERNAL_DATA]
+    others = [whole for number, _, whole in parts if number != TENSOR_EXTERNAL]
     return b"".join([*others, *starmap(_entry_field, said.items())])
 
 
 def _entry(content: bytes) -> tuple[bytes, bytes]:
     """Return a StringStringEntryProto's two strings."""
-    strings = {number: text for number, text, _ in protobuf.fields(content)}
-    return strings.get(_KEY, b""), strings.get(_VALUE, b"")
+    strings = {number: text for number, text, _ in fields(content)}
+    return strings.get(ENTRY_KEY, b""), strings.get(ENTRY_VALUE, b"")
 
 
 def _entry_field(key: bytes, value: bytes) -> bytes:
-    entry = protobuf.field(_KEY, key) + protobuf.field(_VALUE, value)
-    return protobuf.field(_EXTERNAL_DATA, entry)
+    entry = field(ENTRY_KEY, key) + field(ENTRY_VALUE, value)
+    return field(TENSOR_EXTERNAL, entry)

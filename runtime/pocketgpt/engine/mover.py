@@ -18,22 +18,33 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from . import protobuf
 from .contract import Array
+from .onnx_proto import (
+    BOOL,
+    FLOAT,
+    FLOAT16,
+    GRAPH_INPUT,
+    GRAPH_NAME,
+    GRAPH_NODE,
+    GRAPH_OUTPUT,
+    INT64,
+    MODEL_GRAPH,
+    MODEL_IR,
+    MODEL_OPSET,
+    OPSET_VERSION,
+    node_of,
+    number_attribute,
+    value_info,
+)
 from .ort_session import open_session, run_bound
 from .placement import CAPTURE_OPTIONS, Placement
+from .protobuf import field, number_field
 from .providers import CPU, Provider
 
 Value: TypeAlias = Array | Any  # an array, or an OrtValue
 
 _IR_VERSION, _OPSET = 8, 17
-# Numbers of fields in onnx.proto, and of its TensorProto.DataType.
-_MODEL_IR, _MODEL_GRAPH, _MODEL_OPSET, _OPSET_VERSION = 1, 7, 8, 2
-_NODE, _NAME, _INPUT, _OUTPUT = 1, 2, 11, 12
-_NODE_INPUT, _NODE_OUTPUT, _NODE_OP, _NODE_ATTRIBUTE = 1, 2, 4, 5
-_ATTRIBUTE_NAME, _ATTRIBUTE_I, _ATTRIBUTE_TYPE, _TYPE_INT = 1, 3, 20, 2
-_FLOAT, _INT64, _BOOL, _FLOAT16 = 1, 7, 9, 10
-_KINDS = {np.dtype(np.float32): _FLOAT, np.dtype(np.float16): _FLOAT16}
+_KINDS = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): FLOAT16}
 
 
 class Mover:
@@ -116,41 +127,30 @@ def bind_input(binding: ort.IOBinding, name: str, value: Value) -> None:
 def moving_graph(dtype: np.dtype[Any]) -> bytes:
     """Return the graph as an .onnx file's content."""
     kind = _KINDS[dtype]
-    field, value = protobuf.field, protobuf.value_info
     shape = ["slots", "n_head", "tokens", "head_dim"]
     inputs = [
-        value("source", kind, [f"source_{name}" for name in shape]),
-        value("base", kind, [f"base_{name}" for name in shape]),
-        value("rows", _INT64, ["slots"]),
-        value("times", _INT64, ["tokens"]),
-        value("mask", _BOOL, [f"mask_{name}" for name in shape]),
+        value_info("source", kind, [f"source_{name}" for name in shape]),
+        value_info("base", kind, [f"base_{name}" for name in shape]),
+        value_info("rows", INT64, ["slots"]),
+        value_info("times", INT64, ["tokens"]),
+        value_info("mask", BOOL, [f"mask_{name}" for name in shape]),
     ]
     nodes = [
-        _node("Gather", ["source", "rows"], "taken", axis=0),
-        _node("Gather", ["taken", "times"], "wanted", axis=2),
-        _node("Where", ["mask", "wanted", "base"], "moved"),
+        node_of("Gather", ["source", "rows"], ["taken"], [number_attribute("axis", 0)]),
+        node_of("Gather", ["taken", "times"], ["wanted"], [number_attribute("axis", 2)]),
+        node_of("Where", ["mask", "wanted", "base"], ["moved"]),
     ]
     graph = [
-        *(field(_NODE, node) for node in nodes),
-        field(_NAME, b"move"),
-        *(field(_INPUT, one) for one in inputs),
-        field(_OUTPUT, value("moved", kind, shape)),
+        *(field(GRAPH_NODE, node) for node in nodes),
+        field(GRAPH_NAME, b"move"),
+        *(field(GRAPH_INPUT, one) for one in inputs),
+        field(GRAPH_OUTPUT, value_info("moved", kind, shape)),
     ]
     return (
-        protobuf.number_field(_MODEL_IR, _IR_VERSION)
-        + field(_MODEL_GRAPH, b"".join(graph))
-        + field(_MODEL_OPSET, protobuf.number_field(_OPSET_VERSION, _OPSET))
+        number_field(MODEL_IR, _IR_VERSION)
+        + field(MODEL_GRAPH, b"".join(graph))
+        + field(MODEL_OPSET, number_field(OPSET_VERSION, _OPSET))
     )
-
-
-def _node(operator: str, inputs: Sequence[str], output: str, axis: int | None = None) -> bytes:
-    field, number = protobuf.field, protobuf.number_field
-    parts = [*(field(_NODE_INPUT, name.encode()) for name in inputs)]
-    parts += [field(_NODE_OUTPUT, output.encode()), field(_NODE_OP, operator.encode())]
-    if axis is not None:
-        attribute = field(_ATTRIBUTE_NAME, b"axis") + number(_ATTRIBUTE_I, axis)
-        parts.append(field(_NODE_ATTRIBUTE, attribute + number(_ATTRIBUTE_TYPE, _TYPE_INT)))
-    return b"".join(parts)
 
 
 def _uncaptured(provider: Provider) -> Provider:

@@ -1,6 +1,6 @@
 """Messages of protocol buffers, read and written as what they are: numbered fields.
 
-An .onnx file is one, a ModelProto of onnx.proto (https://protobuf.dev/programming-guides/encoding).
+https://protobuf.dev/programming-guides/encoding; an .onnx file is one (onnx_proto.py).
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _BYTES, _FIXED = 2, {1: 8, 5: 4}  # wire types: with a length in front; with a size of its own
+
+
+Fields = Sequence[tuple[int, bytes, bytes]]  # as `fields` yields them
 
 
 def fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -64,13 +67,6 @@ def field(number: int, content: bytes) -> bytes:
 def number_field(number: int, value: int) -> bytes:
     """Return a field that is a whole number."""
     return varint(number << 3) + varint(value)
-
-
-def value_info(name: str, kind: int, dimensions: Sequence[str]) -> bytes:
-    """Return a ValueInfoProto: a tensor's name, its TensorProto.DataType, its dimensions' names."""
-    dims = [field(1, field(2, dimension.encode())) for dimension in dimensions]
-    tensor = number_field(1, kind) + field(2, b"".join(dims))
-    return field(1, name.encode()) + field(2, field(1, tensor))
 
 
 def varint(value: int) -> bytes:

@@ -12,26 +12,28 @@ every other byte stays, and so do the weights, which lie beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ModelFolderError
 from ..folder.onnxruntime_version import is_onnxruntime
-from . import protobuf
+from .attention import is_attention
 from .contract import BATCH_SIZE, QUERY_LENGTHS
+from .onnx_proto import (
+    ATTRIBUTE_GRAPH,
+    GRAPH_INPUT,
+    GRAPH_NODE,
+    INT32,
+    MODEL_GRAPH,
+    NODE_ATTRIBUTE,
+    NODE_INPUT,
+    value_info,
+)
+from .protobuf import Fields, edited, field, fields
 from .providers import Provider, find_provider
 
 FIRST_ONNXRUNTIME = "1.32"  # that has the input
-_ATTENTION = b"GroupQueryAttention"
 _PLACE = 16  # of query_seqlens among its inputs
 _SCALES = 12  # of the 8-bit keys' scale
-
-# Numbers of fields in onnx.proto.
-_GRAPH = 7  # of ModelProto
-_NODE, _INPUT = 1, 11  # of GraphProto
-_NODE_INPUT, _OP_TYPE, _ATTRIBUTE = 1, 4, 5  # of NodeProto
-_SUBGRAPH = 6  # of AttributeProto
-_INT32 = 6  # TensorProto.DataType
 
 
 def takes_query_lengths(provider: Provider) -> bool:
@@ -61,65 +63,48 @@ def with_query_lengths(model: bytes, where: object = "the graph") -> bytes:
         ModelFolderError: it is no fused graph, or has the input already.
     """
     try:
-        fields = [*protobuf.fields(model)]
-        if not any(number == _GRAPH for number, _, _ in fields):
+        if not any(number == MODEL_GRAPH for number, _, _ in fields(model)):
             raise ValueError("it has no graph")
-        parts = [
-            protobuf.field(_GRAPH, _with_input(part)) if number == _GRAPH else whole
-            for number, part, whole in fields
-        ]
+        return edited(model, {MODEL_GRAPH: _with_input})
     except (IndexError, ValueError) as error:
         raise ModelFolderError(f"{where} takes no rows of different lengths: {error}") from None
-    return b"".join(parts)
 
 
 def _with_input(graph: bytes) -> bytes:
-    fields = [*protobuf.fields(graph)]
-    parts = [
-        protobuf.field(_NODE, _node(part)) if number == _NODE else whole
-        for number, part, whole in fields
-    ]
-    if parts == [whole for _, _, whole in fields]:
+    changed = edited(graph, {GRAPH_NODE: _node})
+    if changed == graph:
         raise ValueError("it has no GroupQueryAttention")
-    last = max(place for place, (number, _, _) in enumerate(fields) if number == _INPUT)
-    added = protobuf.value_info(QUERY_LENGTHS, _INT32, [BATCH_SIZE])
-    parts.insert(last + 1, protobuf.field(_INPUT, added))
-    return b"".join(parts)
+    parts = [*fields(changed)]
+    last = max(place for place, (number, _, _) in enumerate(parts) if number == GRAPH_INPUT)
+    whole = [whole for _, _, whole in parts]
+    added = field(GRAPH_INPUT, value_info(QUERY_LENGTHS, INT32, [BATCH_SIZE]))
+    return b"".join([*whole[: last + 1], added, *whole[last + 1 :]])
 
 
 def _node(node: bytes, inside: bool = False) -> bytes:
     """Return a node as it is, or an attention with lengths; its branches likewise."""
-    fields = [*protobuf.fields(node)]
-    if any((number, part) == (_OP_TYPE, _ATTENTION) for number, part, _ in fields):
-        return _with_lengths(fields, inside)
-    changed = [
-        protobuf.field(_ATTRIBUTE, _branch(part)) if number == _ATTRIBUTE else whole
-        for number, part, whole in fields
-    ]
-    return b"".join(changed)
+    parts = [*fields(node)]
+    if is_attention(parts):
+        return _with_lengths(parts, inside)
+    return edited(node, {NODE_ATTRIBUTE: _branch})
 
 
 def _branch(attribute: bytes) -> bytes:
     """Return an attribute of a node; where it is a graph, with its attentions' lengths."""
-    changed = []
-    for number, part, whole in protobuf.fields(attribute):
-        if number == _SUBGRAPH:
-            nodes = [
-                protobuf.field(_NODE, _node(node, True)) if n == _NODE else other
-                for n, node, other in protobuf.fields(part)
-            ]
-            whole = protobuf.field(_SUBGRAPH, b"".join(nodes))
-        changed.append(whole)
-    return b"".join(changed)
+
+    def graph(content: bytes) -> bytes:
+        return edited(content, {GRAPH_NODE: lambda node: _node(node, True)})
+
+    return edited(attribute, {ATTRIBUTE_GRAPH: graph})
 
 
-def _with_lengths(fields: Sequence[tuple[int, bytes, bytes]], inside: bool) -> bytes:
+def _with_lengths(parts: Fields, inside: bool) -> bytes:
     """Return an attention with one more input; those it leaves out before have empty names."""
-    inputs = [part for number, part, _ in fields if number == _NODE_INPUT]
+    inputs = [part for number, part, _ in parts if number == NODE_INPUT]
     if inside and len(inputs) <= _SCALES:
-        return b"".join(whole for _, _, whole in fields)
+        return b"".join(whole for _, _, whole in parts)
     if len(inputs) > _PLACE:
         raise ValueError("it has the input already")
     inputs += [b""] * (_PLACE - len(inputs)) + [QUERY_LENGTHS.encode()]
-    others = [whole for number, _, whole in fields if number != _NODE_INPUT]
-    return b"".join([*(protobuf.field(_NODE_INPUT, name) for name in inputs), *others])
+    others = [whole for number, _, whole in parts if number != NODE_INPUT]
+    return b"".join([*(field(NODE_INPUT, name) for name in inputs), *others])
