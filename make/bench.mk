@@ -25,7 +25,7 @@ bench-quality: build/pocket-tales/onnx/model.onnx build/portable/onnx/model.onnx
 	$(BIN)/python benchmarks/quality.py build/pocket-tales --portable build/portable \
 		--peers build/peers.json --table build/quality.md --plot docs/quality.svg
 
-bench-runtime: build/gpt2 ## the runtime's overhead, chunks of prefill, waiting, guessing, kinds of attention and workers' memory, on GPT-2's shape
+bench-runtime: build/gpt2 ## the runtime's overhead, chunks of prefill, waiting, guessing, attention, start, choosing and workers' memory, on GPT-2's shape
 	$(BIN)/python benchmarks/overhead.py build/gpt2
 	$(BIN)/python benchmarks/prefill.py build/gpt2
 	$(BIN)/python benchmarks/spin.py build/gpt2
@@ -34,6 +34,8 @@ bench-runtime: build/gpt2 ## the runtime's overhead, chunks of prefill, waiting,
 	$(BIN)/python benchmarks/speculation.py build/gpt2
 	$(BIN)/python benchmarks/attention.py build/gpt2
 	$(BIN)/python benchmarks/workers.py build/gpt2
+	$(BIN)/python benchmarks/start.py build/gpt2
+	$(BIN)/python benchmarks/head.py
 
 bench-server: $(MEASURED) $(BENCH)/llama/.server ## many clients at once, against llama-cpp-python's server and llama.cpp's (LLAMA_SERVER=PATH); write docs/serving.md
 	test -e build/serving/Q8_0.gguf || $(BENCH)/llama/bin/python benchmarks/systems/worker.py llama prepare \
