@@ -23,7 +23,9 @@ PROMPT, CHUNK = 60, 2 * MOST_TILED
 
 @pytest.fixture(autouse=True)
 def no_switch(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Leave ONNX Runtime the choice, and take the small model for a wide one."""
     monkeypatch.delenv(WHOLE, raising=False)
+    monkeypatch.setattr("pocketgpt.engine.attention.WIDE", 0)
     return monkeypatch
 
 
@@ -78,13 +80,26 @@ def test_a_loaded_model_goes_the_faster_way(tiny_folder: Path) -> None:
     np.testing.assert_array_equal(many(graph), many(opened(tiny_folder, "model.onnx", tuned=True)))
 
 
+def test_a_narrow_model_is_tiled(tiny_folder: Path, no_switch: pytest.MonkeyPatch) -> None:
+    config = read_config(tiny_folder)
+    plain, cached = (
+        (tiny_folder / "onnx" / name).read_bytes()
+        for name in ("model.onnx", "model_int8_int8_cache.onnx")
+    )
+    no_switch.setattr("pocketgpt.engine.attention.WIDE", config.n_embd + 1)
+    assert with_chosen_attention(plain, config) == plain
+    assert b"attention.sink" in with_chosen_attention(cached, config)
+    no_switch.setattr("pocketgpt.engine.attention.WIDE", config.n_embd)
+    assert b"attention.sink" in with_chosen_attention(plain, config)
+
+
 def test_the_file_is_what_onnx_reads(tiny_folder: Path) -> None:
     import onnx
 
     path = tiny_folder / "onnx" / "model.onnx"
-    heads = read_config(tiny_folder).n_head
+    config = read_config(tiny_folder)
     source = onnx.load(path, load_external_data=False)
-    content = with_chosen_attention(with_query_lengths(path.read_bytes()), heads)
+    content = with_chosen_attention(with_query_lengths(path.read_bytes()), config)
     found = onnx.ModelProto.FromString(content)
     attentions = {n.output[0]: n for n in source.graph.node if n.op_type == "GroupQueryAttention"}
     choices = [node for node in found.graph.node if node.op_type == "If"]
@@ -98,7 +113,7 @@ def test_the_file_is_what_onnx_reads(tiny_folder: Path) -> None:
         assert (tiled.input[11], whole.input[11]) == ("", "attention.sink")
         assert tiled.input[16] == whole.input[16] == "query_lengths"
     (sink,) = (one for one in found.graph.initializer if one.name == "attention.sink")
-    assert onnx.numpy_helper.to_array(sink).tolist() == [np.float32(-1e30)] * heads
+    assert onnx.numpy_helper.to_array(sink).tolist() == [np.float32(-1e30)] * config.n_head
 
 
 def test_a_float16_cache_stays_as_it_is(tiny_folder: Path) -> None:
@@ -110,11 +125,12 @@ def test_a_float16_cache_stays_as_it_is(tiny_folder: Path) -> None:
         if value.name.startswith(("past", "present")):
             value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     content = model.SerializeToString()
-    assert with_chosen_attention(content, 4) == content
+    assert with_chosen_attention(content, read_config(tiny_folder)) == content
 
 
 def test_other_files_are_refused_or_left(tiny_folder: Path, tmp_path: Path) -> None:
     content = (tiny_folder / "onnx" / "model.onnx").read_bytes()
+    config = read_config(tiny_folder)
     with pytest.raises(ModelFolderError, match="cannot be chosen"):
-        with_chosen_attention(content[:-300], 4)
-    assert form_of(stored(tmp_path / "missing.onnx"), None, True, 4) == (None, None)
+        with_chosen_attention(content[:-300], config)
+    assert form_of(stored(tmp_path / "missing.onnx"), None, True, config) == (None, None)

@@ -102,4 +102,7 @@ def test_other_files_stay_as_they_are(tiny_folder: Path, tmp_path: Path) -> None
             with_query_lengths(content)
     with pytest.raises(ModelFolderError, match="already"):
         with_query_lengths(with_query_lengths(source.read_bytes()))
-    assert form_of(stored(tmp_path / "missing.onnx"), None, True, 4) == (None, None)
+    assert form_of(stored(tmp_path / "missing.onnx"), None, True, read_config(tiny_folder)) == (
+        None,
+        None,
+    )

@@ -5,7 +5,8 @@ a step, or computes whole products, the faster one for a chunk of a prompt; over
 whole products are faster for both (`benchmarks/attention.py`). It takes tiles wherever it can, and
 cannot where it has an input `head_sink`, what each head's softmax also divides by. A sink of no
 weight changes nothing. So here each attention over a float32 cache becomes two, between which the
-number of tokens decides, and those of an 8-bit cache's branches get the sink.
+number of tokens decides, and those of an 8-bit cache's branches get the sink. A choice takes a step
+some microseconds a layer: of narrow models too many for what it saves their prompts.
 
 The file is read as ragged.py reads it: every byte stays but what is changed, and so do the weights.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import struct
 
 from ..errors import ModelFolderError
+from ..folder.config import ModelConfig
 from .contract import INPUT_IDS, past_name
 from .onnx_proto import (
     ATTRIBUTE_GRAPH,
@@ -40,6 +42,7 @@ from .onnx_proto import (
 )
 from .protobuf import Fields, edited, field, fields, number_field
 
+WIDE = 768  # n_embd, from which on there is a choice
 MOST_TILED = 16  # tokens of a row; up to some 24 either way takes as long
 NO_WEIGHT = -1e30  # a score so far below any other that e to its power is 0
 _ATTENTION = b"GroupQueryAttention"
@@ -47,28 +50,30 @@ _PLACE = 11  # of head_sink among its inputs
 _SINK, _MOST, _TOKENS, _FEW = "attention.sink", "attention.most", "attention.tokens", "few_tokens"
 
 
-def with_chosen_attention(model: bytes, heads: int) -> bytes:
+def with_chosen_attention(model: bytes, config: ModelConfig) -> bytes:
     """Return a fused graph, a file's bytes, whose attention goes the faster way.
 
     One over a cache of float16 stays as it is: it knows whole products alone.
 
     Args:
         model: the bytes of an .onnx file.
-        heads: how many each attention has.
+        config: the model's shape.
 
     Raises:
         ModelFolderError: it is no graph.
     """
     try:
-        return edited(model, {MODEL_GRAPH: lambda graph: _chosen(graph, heads)})
+        return edited(model, {MODEL_GRAPH: lambda graph: _chosen(graph, config)})
     except (IndexError, KeyError, ValueError) as error:
         raise ModelFolderError(f"the graph's attention cannot be chosen: {error}") from None
 
 
-def _chosen(graph: bytes, heads: int) -> bytes:
-    sink = _constant(_SINK, FLOAT, struct.pack("<f", NO_WEIGHT) * heads)
+def _chosen(graph: bytes, config: ModelConfig) -> bytes:
+    sink = _constant(_SINK, FLOAT, struct.pack("<f", NO_WEIGHT) * config.n_head)
     inputs = (part for number, part, _ in fields(graph) if number == GRAPH_INPUT)
     if any(map(_is_float32_cache, inputs)):
+        if config.n_embd < WIDE:
+            return graph
         return b"".join([*_decision(), sink, edited(graph, {GRAPH_NODE: _parted})])
     whole = edited(graph, {GRAPH_NODE: _whole_in_branches})
     return graph if whole == graph else sink + whole

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ModelFolderError
+from ..folder.config import ModelConfig
 from ..folder.files import StoredFile
 from .attention import with_chosen_attention
 from .elsewhere import with_weights_in
@@ -15,7 +16,7 @@ _LARGEST = 2**31 - 1  # bytes of a protocol buffer
 
 
 def form_of(
-    graph: StoredFile, weights: StoredFile | None, tuned: bool, heads: int
+    graph: StoredFile, weights: StoredFile | None, tuned: bool, config: ModelConfig
 ) -> tuple[bytes | None, Path | None]:
     """Return a graph's bytes, and the folder of its weights; nothing where its file will do.
 
@@ -27,7 +28,7 @@ def form_of(
         weights: the file of its weights; None for the one beside it.
         tuned: whether it is to take rows of different lengths, and its attention to go the faster
             way, where they can.
-        heads: how many each attention has.
+        config: the model's shape.
 
     Raises:
         ModelFolderError: it is a part of a package, and damaged.
@@ -46,7 +47,7 @@ def form_of(
         return None, None  # ONNX Runtime knows how to say it
     try:
         if tuned:
-            content = with_chosen_attention(with_query_lengths(content), heads)
+            content = with_chosen_attention(with_query_lengths(content), config)
     except ModelFolderError:  # it is portable, or damaged
         return (content, folder) if graph.is_part else (None, None)
     return content, folder

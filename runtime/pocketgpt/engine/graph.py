@@ -275,7 +275,7 @@ def open_graph(
     """
     file = stored(path)
     tuned = tuned and takes_query_lengths(provider)
-    content, folder = form_of(file, weights, tuned, config.n_head)
+    content, folder = form_of(file, weights, tuned, config)
     if weights_folder is not None:
         content, folder = content or file.path.read_bytes(), weights_folder
     if begun:
