@@ -66,9 +66,11 @@ def test_rows_are_checked_together_as_alone(tiny_copy: Path, name: str) -> None:
 
 
 @needs_query_lengths
-def test_a_written_graph_takes_rows_of_different_lengths(tiny_copy: Path) -> None:
+def test_a_written_graph_is_what_is_opened_in_memory(tiny_copy: Path) -> None:
     source, target = tiny_copy / "onnx" / "model_int8.onnx", tiny_copy / "onnx" / "ragged.onnx"
     write_ragged_graph(source, target)
+    made = form_of(stored(source), None, True, read_config(tiny_copy))
+    assert made == (target.read_bytes(), source.parent)
     assert 0 < target.stat().st_size - source.stat().st_size < 2000
     decoder = open_graph(target, read_config(tiny_copy)).decoder(2)
     assert decoder.widest > 1

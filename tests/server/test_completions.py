@@ -121,9 +121,7 @@ def test_a_stream_gives_the_same_piece_by_piece(client: Client, prompt: str) -> 
             if name == "top_logprobs":
                 assert [[*top] for top in told] == [[*top] for top in values]
             else:
-                # Behind a remembered prompt fewer tokens come together, which rounds otherwise.
-                near = pytest.approx(values, abs=1e-4)
-                assert told == (near if name == "token_logprobs" else values)
+                assert told == (pytest.approx(values) if name == "token_logprobs" else values)
 
 
 def test_log_probabilities_are_the_models(client: Client, tiny: pocketgpt.Model) -> None:

@@ -6,7 +6,7 @@ whole products are faster for both (`benchmarks/attention.py`). It takes tiles w
 cannot where it has an input `head_sink`, what each head's softmax also divides by. A sink of no
 weight changes nothing. So here each attention over a float32 cache becomes two, between which the
 number of tokens decides, and those of an 8-bit cache's branches get the sink. A choice takes a step
-some microseconds a layer: of narrow models too many for what it saves their prompts.
+some time in every layer: of narrow models more than it saves their prompts.
 
 The file is read as ragged.py reads it: every byte stays but what is changed, and so do the weights.
 """
@@ -45,7 +45,7 @@ from .protobuf import Fields, edited, field, fields, number_field
 WIDE = 768  # n_embd, from which on there is a choice
 MOST_TILED = 16  # tokens of a row; up to some 24 either way takes as long
 NO_WEIGHT = -1e30  # a score so far below any other that e to its power is 0
-_ATTENTION = b"GroupQueryAttention"
+ATTENTION = b"GroupQueryAttention"
 _PLACE = 11  # of head_sink among its inputs
 _SINK, _MOST, _TOKENS, _FEW = "attention.sink", "attention.most", "attention.tokens", "few_tokens"
 
@@ -104,7 +104,7 @@ def _constant(name: str, kind: int, numbers: bytes) -> bytes:
 
 def _parted(node: bytes) -> bytes:
     """Return a node as it is, or instead of an attention the choice between two."""
-    parts = [*fields(node)]
+    parts = [*fields(node)] if ATTENTION in node else []
     if not is_attention(parts):
         return node
     name, outputs = _texts(parts, NODE_NAME)[0], _texts(parts, NODE_OUTPUT)
@@ -130,7 +130,7 @@ def _whole_in_branches(node: bytes) -> bytes:
     def attribute(content: bytes) -> bytes:
         return edited(content, {ATTRIBUTE_GRAPH: branch})
 
-    return edited(node, {NODE_ATTRIBUTE: attribute})
+    return edited(node, {NODE_ATTRIBUTE: attribute}) if ATTENTION in node else node
 
 
 def _whole(parts: Fields) -> Fields:
@@ -144,7 +144,7 @@ def _whole(parts: Fields) -> Fields:
 
 def is_attention(parts: Fields) -> bool:
     """Whether the fields of a NodeProto are an attention's."""
-    return any((number, part) == (NODE_OPERATOR, _ATTENTION) for number, part, _ in parts)
+    return any((number, part) == (NODE_OPERATOR, ATTENTION) for number, part, _ in parts)
 
 
 def _texts(parts: Fields, wanted: int) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import ModelFolderError
 from ..folder.onnxruntime_version import is_onnxruntime
-from .attention import is_attention
+from .attention import ATTENTION, is_attention
 from .contract import BATCH_SIZE, QUERY_LENGTHS
 from .onnx_proto import (
     ATTRIBUTE_GRAPH,
@@ -83,6 +83,8 @@ def _with_input(graph: bytes) -> bytes:
 
 def _node(node: bytes, inside: bool = False) -> bytes:
     """Return a node as it is, or an attention with lengths; its branches likewise."""
+    if ATTENTION not in node:
+        return node
     parts = [*fields(node)]
     if is_attention(parts):
         return _with_lengths(parts, inside)
